@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Shared by all programs: types, the user registers, the output map.
+ *
+ * Everything here loads on Linux 5.4 without BTF: no CO-RE, no ring buffer, no
+ * helper newer than 5.4 (bpf_probe_read_user and _kernel are rewritten to
+ * bpf_probe_read by the loader where they do not exist).
+ */
+#ifndef BEAMPROF_H
+#define BEAMPROF_H
+
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+
+#define PAGE_SIZE 4096
+
+/* Bounds that the compiler cannot move or merge, so that the verifier sees them
+ * right before the access: older ones do not follow a value through copies. */
+#define masked(value, mask) asm volatile("%0 &= %1" : "+r"(value) : "i"(mask))
+#define opaque(value) asm volatile("" : "+r"(value))
+
+/* Register sets as the kernel lays out its struct pt_regs.
+ * x86: arch/x86/include/asm/ptrace.h; arm64: struct user_pt_regs in
+ * arch/arm64/include/uapi/asm/ptrace.h, the first member of its pt_regs. */
+#if defined(__TARGET_ARCH_x86)
+struct registers {
+	__u64 r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx,
+		rsi, rdi, orig_rax, rip, cs, eflags, rsp, ss;
+};
+#define THREAD_SIZE 16384 /* arch/x86/include/asm/page_64_types.h, without KASAN */
+#define REGISTERS_SP(r) ((r)->rsp)
+#define REGISTERS_FP(r) ((r)->rbp)
+#define REGISTERS_USER(r) (((r)->cs & 3) == 3)
+/* Bytes between the top of the kernel stack and the end of pt_regs: 0, and 16
+ * in kernels built for FRED (TOP_OF_KERNEL_STACK_PADDING). */
+#define TOP_PADDING_1 0
+#define TOP_PADDING_2 16
+#elif defined(__TARGET_ARCH_arm64)
+struct registers {
+	__u64 x[31], sp, pc, pstate;
+};
+#define THREAD_SIZE 16384 /* arch/arm64/include/asm/memory.h, 4 KiB pages */
+#define REGISTERS_SP(r) ((r)->sp)
+#define REGISTERS_FP(r) ((r)->x[29])
+#define REGISTERS_USER(r) (((r)->pstate & 0xf) == 0) /* PSR_MODE_EL0t */
+/* What follows user_pt_regs in pt_regs: 48 bytes in 5.4, 64 from 5.10 on. */
+#define TOP_PADDING_1 48
+#define TOP_PADDING_2 64
+#else
+#error "add the register set of this architecture"
+#endif
+
+/* The context of a perf_event program (include/uapi/linux/bpf_perf_event.h). */
+struct perf_event_context {
+	struct registers regs;
+	__u64 sample_period;
+	__u64 addr;
+};
+
+/* What an output record holds: its first field. */
+enum record_type {
+	RECORD_SAMPLE = 1,
+	RECORD_CODE = 2,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} events SEC(".maps");
+
+#endif

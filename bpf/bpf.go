@@ -1,0 +1,7 @@
+// Package bpf holds the kernel side: the programs, compiled and embedded, and
+// what is needed to load them. It knows the records' layout and nothing of
+// their meaning.
+package bpf
+
+//go:generate go tool bpf2go -target amd64,arm64 -go-package bpf -cflags "-Iinclude -O2 -Wall -Werror -mcpu=v2" -type header -type term -type target -type scheduler -type kernel sampler sampler.bpf.c
+//go:generate go tool bpf2go -target amd64,arm64 -go-package bpf -cflags "-Iinclude -O2 -Wall -Werror -mcpu=v2" -type code_record code code.bpf.c

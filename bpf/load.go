@@ -1,0 +1,130 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// Types shared with the kernel side, as bpf2go reads them from its BTF.
+type (
+	Header     = samplerHeader    // head of a RecordSample, before its payload
+	Term       = samplerTerm      // one element of the payload's terms part
+	Target     = samplerTarget    // where the fields of a VM's structs are
+	Scheduler  = samplerScheduler // a thread's scheduler data
+	CodeRecord = codeCodeRecord   // a whole RecordCode
+)
+
+// Record types: the first 32-bit word of every record.
+const (
+	RecordSample = 1
+	RecordCode   = 2
+)
+
+// Flags of a sample, as in sampler.bpf.c.
+const (
+	SampleKernel      = 1 // the tick hit kernel code
+	SampleNoRegisters = 2 // the user registers could not be found
+	SampleIdentity    = 4 // Header.Identity holds $initial_call
+)
+
+// HeadSize is the number of bytes copied from the start of struct process.
+const HeadSize = 512
+
+// Counters of the kernel side, in the order of the map `counters`.
+const (
+	countSamples = iota
+	countOutputFailed
+)
+
+// Programs are the loaded programs and their maps.
+type Programs struct {
+	Sample *ebpf.Program // perf event: one record per tick of a target's thread
+	Code   *ebpf.Program // uprobe: one record per change of the JIT's code list
+	Events *ebpf.Map     // perf event array that all records go to
+
+	targets, schedulers, counters *ebpf.Map
+	closers                       []func() error
+}
+
+// Load loads all programs. It needs CAP_BPF and CAP_PERFMON (CAP_SYS_ADMIN
+// before Linux 5.8); its errors wrap os.ErrPermission without them.
+func Load() (*Programs, error) {
+	// Before 5.11 maps count against RLIMIT_MEMLOCK.
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("raising the memory lock limit: %w", err)
+	}
+	var sampler samplerObjects
+	if err := loadSamplerObjects(&sampler, nil); err != nil {
+		return nil, fmt.Errorf("loading the sampling program: %w", err)
+	}
+	p := &Programs{
+		Sample: sampler.Sample, Events: sampler.Events,
+		targets: sampler.Targets, schedulers: sampler.Schedulers, counters: sampler.Counters,
+		closers: []func() error{sampler.Close},
+	}
+	var code codeObjects
+	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"events": p.Events}}
+	if err := loadCodeObjects(&code, &options); err != nil {
+		p.Close()
+		return nil, fmt.Errorf("loading the code load program: %w", err)
+	}
+	p.Code = code.CodeRegistered
+	p.closers = append(p.closers, code.Close)
+	return p, nil
+}
+
+// Close unloads the programs. What is attached to a perf event stays until
+// that is closed, too.
+func (p *Programs) Close() error {
+	var errs []error
+	for _, c := range p.closers {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}
+
+// AddTarget makes the sampling program sample the process pid (a tgid of the
+// initial pid namespace).
+func (p *Programs) AddTarget(pid int, t Target) error {
+	if err := p.targets.Put(uint32(pid), t); err != nil {
+		return fmt.Errorf("adding process %d to the sampler: %w", pid, err)
+	}
+	return nil
+}
+
+// RemoveTarget ends the sampling of a process.
+func (p *Programs) RemoveTarget(pid int) error {
+	return p.targets.Delete(uint32(pid))
+}
+
+// AddScheduler tells where the thread tid has its scheduler data.
+func (p *Programs) AddScheduler(tid int, s Scheduler) error {
+	if err := p.schedulers.Put(uint32(tid), s); err != nil {
+		return fmt.Errorf("adding scheduler thread %d to the sampler: %w", tid, err)
+	}
+	return nil
+}
+
+// RemoveScheduler forgets the thread tid.
+func (p *Programs) RemoveScheduler(tid int) error {
+	return p.schedulers.Delete(uint32(tid))
+}
+
+// Counts returns how many ticks hit a target, and of how many the record found
+// no room in the output buffer.
+func (p *Programs) Counts() (samples, failed uint64, err error) {
+	sum := func(key uint32) (total uint64) {
+		var values []uint64
+		if e := p.counters.Lookup(key, &values); e != nil {
+			err = fmt.Errorf("reading the sampler's counters: %w", e)
+		}
+		for _, v := range values {
+			total += v
+		}
+		return total
+	}
+	return sum(countSamples), sum(countOutputFailed), err
+}

@@ -1,0 +1,61 @@
+package bpf
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+// load loads the programs, or skips where the machine does not allow it; with
+// BEAMPROF_REQUIRE_BPF=1 that is a failure.
+func load(t *testing.T) *Programs {
+	t.Helper()
+	p, err := Load()
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && os.Getenv("BEAMPROF_REQUIRE_BPF") != "1" {
+		t.Skipf("SKIP: loading BPF programs needs root: %v", err)
+	}
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		t.Fatalf("%+v", verifier)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func TestLoad(t *testing.T) {
+	p := load(t)
+	for _, program := range []*ebpf.Program{p.Sample, p.Code} {
+		info, err := program.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: tag %s", info.Name, info.Tag)
+	}
+}
+
+func TestTargetsAndSchedulers(t *testing.T) {
+	p := load(t)
+	if err := p.AddTarget(1, Target{CurrentProcess: 168}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.AddScheduler(1, Scheduler{Data: 4096}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.RemoveScheduler(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.RemoveTarget(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.RemoveTarget(1); !errors.Is(err, ebpf.ErrKeyNotExist) {
+		t.Fatalf("removing a target twice: %v", err)
+	}
+	if samples, failed, err := p.Counts(); samples != 0 || failed != 0 || err != nil {
+		t.Fatalf("counts of an idle sampler: %d, %d, %v", samples, failed, err)
+	}
+}

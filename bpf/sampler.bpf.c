@@ -1,0 +1,446 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+// One sample per tick of a perf event: registers, kernel stack, and raw copies
+// of the C stack, the running process, its Erlang stack and the terms its root
+// frames point to. All meaning is made in user space; see docs/internals.md.
+#include "beamprof.h"
+
+/* One VM: what to read, in bytes from the start of the VM's structs. */
+struct target {
+	__u32 current_process; /* in ErtsSchedulerData */
+	__u32 current_port;    /* in ErtsSchedulerData */
+	__u32 process_id;      /* in Process, like all below */
+	__u32 process_stop;
+	__u32 process_heap;
+	__u32 process_hend;
+	__u32 process_dictionary;
+	__u32 dictionary_size;  /* in ProcDict: u32 arraySize */
+	__u32 dictionary_slots; /* in ProcDict: first slot */
+	__u32 pad;
+	__u64 initial_call; /* the atom $initial_call, as a term */
+};
+
+/* A thread of a VM that has scheduler data. */
+struct scheduler {
+	__u64 data;      /* its ErtsSchedulerData */
+	__u64 registers; /* base of its C stack while JIT code runs, 0 without one */
+};
+
+#define KERNEL_STACK_MAX (64 * 8)
+#define PROCESS_SIZE 512 /* the head of struct process; keep a power of two */
+#define BOUNDARY_SIZE 128
+#define C_STACK_MAX (3 * PAGE_SIZE)
+#define ERLANG_ROOT_MAX PAGE_SIZE
+#define ERLANG_TOP_MAX PAGE_SIZE
+#define TERM_WORDS 5       /* a tuple's header and its first four elements */
+#define TERM_SCAN_WORDS 64 /* words below hend searched for tuples */
+#define TERMS_MAX 24
+
+#define DATA_MAX 16384 /* payload without slack; keep a power of two */
+
+struct term {
+	__u64 address;
+	__u64 words[TERM_WORDS];
+};
+
+/* Flags of a sample. */
+#define SAMPLE_KERNEL 1       /* the tick hit kernel code */
+#define SAMPLE_NO_REGISTERS 2 /* the user registers could not be found */
+#define SAMPLE_IDENTITY 4     /* identity holds what was read */
+
+struct header {
+	__u32 type; /* RECORD_SAMPLE */
+	__u32 flags;
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u32 pid, tid, cpu, pad;
+	__u64 payload; /* bytes after the header */
+	struct registers regs;
+	__u64 process; /* address of the current Process, or 0 */
+	__u64 port;    /* address of the current Port, or 0 */
+	__u64 scheduler;
+	__u64 c_stack;      /* address of the C stack copy */
+	__u64 erlang_root;  /* address of the Erlang stack's root copy */
+	__u64 erlang_top;   /* address of the Erlang stack's top copy */
+	__u64 identity[3];  /* module, function, arity of $initial_call */
+	/* Lengths in bytes of the parts of the payload, in their order. */
+	__u32 process_length, kernel_length, boundary_length, c_stack_length,
+		root_length, top_length, terms_length, unused;
+};
+
+struct record {
+	struct header h;
+	__u8 data[DATA_MAX + PAGE_SIZE];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u32); /* tgid */
+	__type(value, struct target);
+} targets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__uint(map_flags, 0);
+	__type(key, __u32); /* tid */
+	__type(value, struct scheduler);
+} schedulers SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct record);
+} scratch SEC(".maps");
+
+/* Processes whose identity was already sent. */
+struct identity_key {
+	__u64 pid; /* the operating system's tgid */
+	__u64 id;  /* the Erlang pid, as a term */
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct identity_key);
+	__type(value, __u64); /* dictionary pointer at that time */
+} identified SEC(".maps");
+
+/* Where the kernel keeps task_struct.stack, found at run time: no BTF needed. */
+struct kernel {
+	__u64 task_stack_offset;
+	__u64 top_padding;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct kernel);
+} kernels SEC(".maps");
+
+/* Counters, summed over CPUs by user space. */
+enum counter { COUNT_SAMPLES, COUNT_OUTPUT_FAILED, COUNTERS };
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *value = bpf_map_lookup_elem(&counters, &which);
+
+	if (value)
+		*value += 1;
+}
+
+/* Reads the user registers from the top of a kernel stack. */
+static __always_inline int read_registers(struct registers *regs, __u64 stack,
+					  __u64 padding)
+{
+	__u64 at = stack + THREAD_SIZE - sizeof(*regs) - padding;
+
+	if (bpf_probe_read_kernel(regs, sizeof(*regs), (void *)at))
+		return 0;
+	return REGISTERS_USER(regs) && REGISTERS_SP(regs) != 0;
+}
+
+/* The user registers of a thread that is in the kernel lie at the top of its
+ * kernel stack. The stack is known from the stack pointer, unless an interrupt
+ * stack is in use; so the place of task_struct.stack is learned from the first
+ * samples that are not on one. */
+static __always_inline int user_registers(struct perf_event_context *ctx,
+					  struct registers *regs)
+{
+	__u32 zero = 0;
+	struct kernel *k = bpf_map_lookup_elem(&kernels, &zero);
+	__u64 task = bpf_get_current_task();
+	__u64 stack = REGISTERS_SP(&ctx->regs) & ~((__u64)THREAD_SIZE - 1);
+	__u64 word, padding;
+	int i;
+
+	if (!k)
+		return 0;
+	if (k->task_stack_offset) {
+		if (bpf_probe_read_kernel(&stack, sizeof(stack),
+					  (void *)(task + k->task_stack_offset)))
+			return 0;
+		return read_registers(regs, stack, k->top_padding);
+	}
+	padding = TOP_PADDING_1;
+	if (!read_registers(regs, stack, padding)) {
+		padding = TOP_PADDING_2;
+		if (!read_registers(regs, stack, padding))
+			return 0;
+	}
+	for (i = 1; i < 16; i++) {
+		word = 0;
+		bpf_probe_read_kernel(&word, sizeof(word), (void *)(task + i * 8));
+		if (word == stack) {
+			k->top_padding = padding;
+			k->task_stack_offset = i * 8;
+			break;
+		}
+	}
+	return 1;
+}
+
+/* Appends length (at most a page) bytes of user memory to the payload. */
+static __always_inline int append(struct record *r, __u64 from, __u64 length)
+{
+	__u64 at = r->h.payload;
+
+	opaque(length);
+	if (length > PAGE_SIZE || at >= DATA_MAX)
+		return 0;
+	masked(at, DATA_MAX - 1);
+	if (bpf_probe_read_user(&r->data[at], length, (void *)from))
+		return 0;
+	r->h.payload += length;
+	return 1;
+}
+
+/* Copies the C stack from the stack pointer up, at most to limit, page by page
+ * so that the end of the mapping ends the copy and loses nothing before it. */
+static __always_inline void copy_c_stack(struct record *r, __u64 sp, __u64 limit)
+{
+	__u64 at = sp, end, start = r->h.payload;
+	int i;
+
+	if (!limit || limit - sp > C_STACK_MAX)
+		limit = sp + C_STACK_MAX;
+	r->h.c_stack = sp;
+	for (i = 0; i < 4; i++) {
+		end = (at | (PAGE_SIZE - 1)) + 1;
+		if (end > limit)
+			end = limit;
+		if (end <= at || !append(r, at, end - at))
+			break;
+		at = end;
+	}
+	r->h.c_stack_length = r->h.payload - start;
+}
+
+static __always_inline __u64 field(struct record *r, __u32 offset)
+{
+	return *(__u64 *)&r->data[offset & (PROCESS_SIZE - 8)];
+}
+
+/* Reads tuple {key, Value} and, if key is wanted, value {M, F, A}. */
+static __always_inline int read_pair(struct header *h, __u64 term, __u64 wanted)
+{
+	__u64 words[3];
+
+	if ((term & 3) != 2 ||
+	    bpf_probe_read_user(words, sizeof(words), (void *)(term - 2)) ||
+	    words[1] != wanted || (words[2] & 3) != 2 ||
+	    bpf_probe_read_user(words, 8, (void *)(words[2] - 2)) ||
+	    words[0] != (3 << 6))
+		return 0;
+	return !bpf_probe_read_user(h->identity, sizeof(h->identity),
+				    (void *)(words[2] - 2 + 8));
+}
+
+/* The $initial_call that proc_lib keeps in the process dictionary: read once
+ * per process, here, as the process may be gone when user space looks. */
+static __always_inline void read_identity(struct record *r, const struct target *t)
+{
+	struct identity_key key = {.pid = r->h.pid, .id = field(r, t->process_id)};
+	__u64 dictionary = field(r, t->process_dictionary), slots[16], slot, pair[2];
+	__u64 *known;
+	__u32 size = 0;
+	int i;
+
+	if (!dictionary)
+		return;
+	known = bpf_map_lookup_elem(&identified, &key);
+	if (known)
+		return;
+	bpf_map_update_elem(&identified, &key, &dictionary, BPF_ANY);
+	bpf_probe_read_user(&size, sizeof(size), (void *)(dictionary + t->dictionary_size));
+	if (bpf_probe_read_user(slots, sizeof(slots), (void *)(dictionary + t->dictionary_slots)))
+		return;
+	for (i = 0; i < 16; i++) {
+		if (i >= size)
+			break;
+		slot = slots[i];
+		if ((slot & 3) == 1) { /* a chain of pairs: its first one */
+			if (bpf_probe_read_user(pair, sizeof(pair), (void *)(slot - 1)))
+				continue;
+			slot = pair[0];
+		} else {
+			pair[1] = 0;
+		}
+		if (read_pair(&r->h, slot, t->initial_call)) {
+			r->h.flags |= SAMPLE_IDENTITY;
+			break;
+		}
+		if ((pair[1] & 3) != 1) /* and its second */
+			continue;
+		if (bpf_probe_read_user(pair, sizeof(pair), (void *)(pair[1] - 1)))
+			continue;
+		if (read_pair(&r->h, pair[0], t->initial_call)) {
+			r->h.flags |= SAMPLE_IDENTITY;
+			break;
+		}
+	}
+}
+
+/* Copies the tuples that the words next to the root point to: requests, who
+ * asked, messages. They are on the heap and may move right after the tick. */
+static __always_inline void copy_terms(struct record *r, __u64 root_at, __u64 bottom)
+{
+	__u64 start = r->h.payload, word, at, address;
+	struct term *term;
+	int i;
+
+	for (i = 1; i <= TERM_SCAN_WORDS; i++) {
+		address = r->h.erlang_root + r->h.root_length - i * 8;
+		if (address < bottom || address < r->h.erlang_root)
+			break;
+		at = root_at + r->h.root_length - i * 8;
+		masked(at, DATA_MAX - 8);
+		word = *(__u64 *)&r->data[at];
+		if ((word & 3) != 2)
+			continue;
+		at = r->h.payload;
+		if (at >= DATA_MAX || at - start >= TERMS_MAX * sizeof(struct term))
+			break;
+		masked(at, DATA_MAX - 8);
+		term = (struct term *)&r->data[at];
+		if (bpf_probe_read_user(term->words, sizeof(term->words), (void *)(word - 2)))
+			continue;
+		/* arity values have the header tag 0: a tuple of 2 to 15 elements */
+		if ((term->words[0] & 0x3f) || term->words[0] < (2 << 6) ||
+		    term->words[0] > (15 << 6))
+			continue;
+		term->address = word - 2;
+		r->h.payload = at + sizeof(*term);
+	}
+	r->h.terms_length = r->h.payload - start;
+}
+
+static __always_inline void copy_erlang(struct record *r, const struct target *t,
+					const struct scheduler *s)
+{
+	__u64 heap = field(r, t->process_heap), hend = field(r, t->process_hend);
+	__u64 top = field(r, t->process_stop), sp = REGISTERS_SP(&r->h.regs);
+	__u64 fp = REGISTERS_FP(&r->h.regs), length, at, saved[8];
+	int i;
+
+	if (hend <= heap || (hend & 7) || hend - heap > (1ULL << 40))
+		return;
+	if (top < heap || top > hend)
+		top = hend;
+	if (sp >= heap && sp <= hend) {
+		top = sp; /* in JIT code the stack pointer is the Erlang stack's */
+	} else {
+		/* In C the VM may not have stored it. Then it is in the frame
+		 * pointer register, or was saved right below the C stack's base. */
+		if (fp >= heap && fp < top)
+			top = fp;
+		if (s->registers &&
+		    !bpf_probe_read_user(saved, sizeof(saved),
+					 (void *)(s->registers - sizeof(saved)))) {
+			fp = 0;
+			for (i = 0; i < 7; i++)
+				if (saved[i] <= hend && saved[i] > fp)
+					fp = saved[i];
+			if (fp >= heap && fp < top)
+				top = fp;
+		}
+	}
+	top &= ~7ULL;
+	length = hend - heap;
+	if (length > ERLANG_ROOT_MAX)
+		length = ERLANG_ROOT_MAX;
+	at = r->h.payload;
+	if (!append(r, hend - length, length))
+		return;
+	r->h.erlang_root = hend - length;
+	r->h.root_length = length;
+	if (top < hend - length) {
+		length = hend - length - top;
+		if (length > ERLANG_TOP_MAX)
+			length = ERLANG_TOP_MAX;
+		if (append(r, top, length)) {
+			r->h.erlang_top = top;
+			r->h.top_length = length;
+		}
+	}
+	copy_terms(r, at, top);
+}
+
+SEC("perf_event")
+int sample(struct perf_event_context *ctx)
+{
+	__u64 id = bpf_get_current_pid_tgid(), sp, limit, length;
+	__u32 tgid = id >> 32, tid = id, zero = 0;
+	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
+	struct scheduler *s;
+	struct record *r;
+	long got;
+
+	if (!t)
+		return 0;
+	count(COUNT_SAMPLES);
+	r = bpf_map_lookup_elem(&scratch, &zero);
+	if (!r)
+		return 0;
+	__builtin_memset(&r->h, 0, sizeof(r->h));
+	r->h.type = RECORD_SAMPLE;
+	r->h.time = bpf_ktime_get_ns();
+	r->h.pid = tgid;
+	r->h.tid = tid;
+	r->h.cpu = bpf_get_smp_processor_id();
+	s = bpf_map_lookup_elem(&schedulers, &tid);
+	if (s) {
+		r->h.scheduler = s->data;
+		bpf_probe_read_user(&r->h.process, 8, (void *)(s->data + t->current_process));
+		bpf_probe_read_user(&r->h.port, 8, (void *)(s->data + t->current_port));
+		if (r->h.process && append(r, r->h.process, PROCESS_SIZE))
+			r->h.process_length = PROCESS_SIZE;
+	}
+	if (REGISTERS_USER(&ctx->regs)) {
+		__builtin_memcpy(&r->h.regs, &ctx->regs, sizeof(r->h.regs));
+	} else {
+		r->h.flags |= SAMPLE_KERNEL;
+		if (!user_registers(ctx, &r->h.regs))
+			r->h.flags |= SAMPLE_NO_REGISTERS;
+		got = bpf_get_stack(ctx, &r->data[r->h.process_length & PROCESS_SIZE],
+				    KERNEL_STACK_MAX, 0);
+		if (got > 0 && got <= KERNEL_STACK_MAX) {
+			r->h.kernel_length = got;
+			r->h.payload += got;
+		}
+	}
+	sp = REGISTERS_SP(&r->h.regs);
+	limit = 0;
+	if (s && s->registers) {
+		if (append(r, s->registers - BOUNDARY_SIZE, BOUNDARY_SIZE))
+			r->h.boundary_length = BOUNDARY_SIZE;
+		/* Far from the base means on the Erlang stack: nothing to copy. */
+		if (s->registers - sp <= (1 << 20))
+			limit = s->registers;
+	}
+	if (!(r->h.flags & SAMPLE_NO_REGISTERS) && (limit || !s || !s->registers))
+		copy_c_stack(r, sp, limit);
+	if (s && r->h.process_length) {
+		read_identity(r, t);
+		copy_erlang(r, t, s);
+	}
+	length = sizeof(r->h) + r->h.payload;
+	opaque(length);
+	if (length > sizeof(*r))
+		length = sizeof(*r);
+	if (bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, r, length))
+		count(COUNT_OUTPUT_FAILED);
+	return 0;
+}
+
+/* So that the generated Go code knows the type. */
+const struct term *unused_term __attribute__((unused));
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
