@@ -4,7 +4,6 @@
 package memory
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -72,65 +71,13 @@ func (p *Process) Read(buf []byte, addr uint64) error {
 }
 
 // Uint64 reads the 64-bit word at addr.
-func (p *Process) Uint64(addr uint64) (uint64, error) {
-	var b [8]byte
-	if err := p.Read(b[:], addr); err != nil {
-		return 0, err
-	}
-	return binary.NativeEndian.Uint64(b[:]), nil
-}
+func (p *Process) Uint64(addr uint64) (uint64, error) { return Uint64(p, addr) }
 
 // Uint32 reads the 32-bit word at addr.
-func (p *Process) Uint32(addr uint64) (uint32, error) {
-	var b [4]byte
-	if err := p.Read(b[:], addr); err != nil {
-		return 0, err
-	}
-	return binary.NativeEndian.Uint32(b[:]), nil
-}
-
-// Uint16 reads the 16-bit word at addr.
-func (p *Process) Uint16(addr uint64) (uint16, error) {
-	var b [2]byte
-	if err := p.Read(b[:], addr); err != nil {
-		return 0, err
-	}
-	return binary.NativeEndian.Uint16(b[:]), nil
-}
+func (p *Process) Uint32(addr uint64) (uint32, error) { return Uint32(p, addr) }
 
 // Words fills words with the 64-bit words at addr.
-func (p *Process) Words(words []uint64, addr uint64) error {
-	b := make([]byte, 8*len(words))
-	if err := p.Read(b, addr); err != nil {
-		return err
-	}
-	for i := range words {
-		words[i] = binary.NativeEndian.Uint64(b[8*i:])
-	}
-	return nil
-}
+func (p *Process) Words(words []uint64, addr uint64) error { return Words(p, words, addr) }
 
-// stringChunk is how many bytes String reads at a time. Reads are aligned to
-// it, so none touches a page that the string does not reach.
-const stringChunk = 64
-
-// String reads the NUL-terminated string at addr, of at most max bytes
-// without its NUL. A longer one is an error that wraps ErrUnreadable.
-func (p *Process) String(addr uint64, max int) (string, error) {
-	var text []byte
-	var chunk [stringChunk]byte
-	for at := addr; len(text) <= max; {
-		part := chunk[:stringChunk-at%stringChunk]
-		if err := p.Read(part, at); err != nil {
-			return "", err
-		}
-		for i, c := range part {
-			if c == 0 && len(text)+i <= max {
-				return string(append(text, part[:i]...)), nil
-			}
-		}
-		text = append(text, part...)
-		at += uint64(len(part))
-	}
-	return "", fmt.Errorf("string at %#x: %w: longer than %d bytes", addr, ErrUnreadable, max)
-}
+// String reads the NUL-terminated string at addr; see the function String.
+func (p *Process) String(addr uint64, max int) (string, error) { return String(p, addr, max) }

@@ -53,9 +53,6 @@ func TestReadWords(t *testing.T) {
 	if v, err := p.Uint32(at + 4); err != nil || v != 2 {
 		t.Errorf("Uint32 = %#x, %v", v, err)
 	}
-	if v, err := p.Uint16(at + 8); err != nil || v != 3 {
-		t.Errorf("Uint16 = %#x, %v", v, err)
-	}
 	var words [2]uint64
 	if err := p.Words(words[:], at); err != nil || words != [2]uint64{0x2_0000_0001, 3} {
 		t.Errorf("Words = %#x, %v", words, err)
