@@ -69,4 +69,26 @@ struct {
 	__uint(value_size, sizeof(__u32));
 } events SEC(".maps");
 
+/* One VM: what to read, in bytes from the start of the VM's structs. */
+struct target {
+	__u32 current_process; /* in ErtsSchedulerData */
+	__u32 current_port;    /* in ErtsSchedulerData */
+	__u32 process_id;      /* in Process, like all below */
+	__u32 process_stop;
+	__u32 process_heap;
+	__u32 process_hend;
+	__u32 process_dictionary;
+	__u32 dictionary_size;  /* in ProcDict: u32 arraySize */
+	__u32 dictionary_slots; /* in ProcDict: first slot */
+	__u32 pad;
+	__u64 initial_call; /* the atom $initial_call, as a term */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 256);
+	__type(key, __u32); /* tgid */
+	__type(value, struct target);
+} targets SEC(".maps");
+
 #endif

@@ -14,12 +14,15 @@ struct code_record {
 SEC("uprobe")
 int code_registered(void *ctx)
 {
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct code_record r = {
 		.type = RECORD_CODE,
-		.pid = bpf_get_current_pid_tgid() >> 32,
+		.pid = tgid,
 		.time = bpf_ktime_get_ns(),
 	};
 
+	if (!bpf_map_lookup_elem(&targets, &tgid))
+		return 0;
 	bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, &r, sizeof(r));
 	return 0;
 }

@@ -20,11 +20,27 @@ type codeCodeRecord struct {
 	Time uint64
 }
 
+type codeTarget struct {
+	_                 structs.HostLayout
+	CurrentProcess    uint32
+	CurrentPort       uint32
+	ProcessId         uint32
+	ProcessStop       uint32
+	ProcessHeap       uint32
+	ProcessHend       uint32
+	ProcessDictionary uint32
+	DictionarySize    uint32
+	DictionarySlots   uint32
+	Pad               uint32
+	InitialCall       uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	codeMapEvents           = "events"
+	codeMapTargets          = "targets"
 	codeProgCodeRegistered  = "code_registered"
 	codeVarUnusedCodeRecord = "unused_code_record"
 )
@@ -78,7 +94,8 @@ type codeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type codeMapSpecs struct {
-	Events *ebpf.MapSpec `ebpf:"events"`
+	Events  *ebpf.MapSpec `ebpf:"events"`
+	Targets *ebpf.MapSpec `ebpf:"targets"`
 }
 
 // codeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -108,12 +125,14 @@ func (o *codeObjects) Close() error {
 //
 // It can be passed to loadCodeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type codeMaps struct {
-	Events *ebpf.Map `ebpf:"events"`
+	Events  *ebpf.Map `ebpf:"events"`
+	Targets *ebpf.Map `ebpf:"targets"`
 }
 
 func (m *codeMaps) Close() error {
 	return _CodeClose(
 		m.Events,
+		m.Targets,
 	)
 }
 

@@ -66,7 +66,7 @@ func Load() (*Programs, error) {
 		closers: []func() error{sampler.Close},
 	}
 	var code codeObjects
-	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"events": p.Events}}
+	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"events": p.Events, "targets": p.targets}}
 	if err := loadCodeObjects(&code, &options); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("loading the code load program: %w", err)

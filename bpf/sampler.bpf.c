@@ -6,21 +6,6 @@
 // frames point to. All meaning is made in user space; see docs/internals.md.
 #include "beamprof.h"
 
-/* One VM: what to read, in bytes from the start of the VM's structs. */
-struct target {
-	__u32 current_process; /* in ErtsSchedulerData */
-	__u32 current_port;    /* in ErtsSchedulerData */
-	__u32 process_id;      /* in Process, like all below */
-	__u32 process_stop;
-	__u32 process_heap;
-	__u32 process_hend;
-	__u32 process_dictionary;
-	__u32 dictionary_size;  /* in ProcDict: u32 arraySize */
-	__u32 dictionary_slots; /* in ProcDict: first slot */
-	__u32 pad;
-	__u64 initial_call; /* the atom $initial_call, as a term */
-};
-
 /* A thread of a VM that has scheduler data. */
 struct scheduler {
 	__u64 data;      /* its ErtsSchedulerData */
@@ -35,14 +20,22 @@ struct scheduler {
 #define ERLANG_TOP_MAX PAGE_SIZE
 #define TERM_WORDS 5       /* a tuple's header and its first four elements */
 #define TERM_SCAN_WORDS 64 /* words below hend searched for tuples */
-#define TERMS_MAX 24
+#define TERMS_MAX 32
+#define TERMS_NESTED 24    /* of the copied terms, those looked into */
 
 #define DATA_MAX 16384 /* payload without slack; keep a power of two */
 
+/* What a term points to: a tuple's header and first elements, or a list cell. */
 struct term {
-	__u64 address;
+	__u64 term;
 	__u64 words[TERM_WORDS];
 };
+
+/* Tags of terms (erts/emulator/beam/erl_term.h, OTP 23 to 28). Pointers to
+ * literals have bit 2 set as well. */
+#define TAG_LIST 1
+#define TAG_BOXED 2
+#define POINTER(term) ((void *)((term) & ~7ULL))
 
 /* Flags of a sample. */
 #define SAMPLE_KERNEL 1       /* the tick hit kernel code */
@@ -72,13 +65,6 @@ struct record {
 	struct header h;
 	__u8 data[DATA_MAX + PAGE_SIZE];
 };
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 256);
-	__type(key, __u32); /* tgid */
-	__type(value, struct target);
-} targets SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -233,14 +219,14 @@ static __always_inline int read_pair(struct header *h, __u64 term, __u64 wanted)
 {
 	__u64 words[3];
 
-	if ((term & 3) != 2 ||
-	    bpf_probe_read_user(words, sizeof(words), (void *)(term - 2)) ||
-	    words[1] != wanted || (words[2] & 3) != 2 ||
-	    bpf_probe_read_user(words, 8, (void *)(words[2] - 2)) ||
-	    words[0] != (3 << 6))
+	if ((term & 3) != TAG_BOXED ||
+	    bpf_probe_read_user(words, sizeof(words), POINTER(term)) ||
+	    words[1] != wanted || (words[2] & 3) != TAG_BOXED)
 		return 0;
-	return !bpf_probe_read_user(h->identity, sizeof(h->identity),
-				    (void *)(words[2] - 2 + 8));
+	term = words[2];
+	if (bpf_probe_read_user(words, 8, POINTER(term)) || words[0] != (3 << 6))
+		return 0;
+	return !bpf_probe_read_user(h->identity, sizeof(h->identity), POINTER(term) + 8);
 }
 
 /* The $initial_call that proc_lib keeps in the process dictionary: read once
@@ -266,8 +252,8 @@ static __always_inline void read_identity(struct record *r, const struct target 
 		if (i >= size)
 			break;
 		slot = slots[i];
-		if ((slot & 3) == 1) { /* a chain of pairs: its first one */
-			if (bpf_probe_read_user(pair, sizeof(pair), (void *)(slot - 1)))
+		if ((slot & 3) == TAG_LIST) { /* a chain of pairs: its first one */
+			if (bpf_probe_read_user(pair, sizeof(pair), POINTER(slot)))
 				continue;
 			slot = pair[0];
 		} else {
@@ -277,9 +263,9 @@ static __always_inline void read_identity(struct record *r, const struct target 
 			r->h.flags |= SAMPLE_IDENTITY;
 			break;
 		}
-		if ((pair[1] & 3) != 1) /* and its second */
+		if ((pair[1] & 3) != TAG_LIST) /* and its second */
 			continue;
-		if (bpf_probe_read_user(pair, sizeof(pair), (void *)(pair[1] - 1)))
+		if (bpf_probe_read_user(pair, sizeof(pair), POINTER(pair[1])))
 			continue;
 		if (read_pair(&r->h, pair[0], t->initial_call)) {
 			r->h.flags |= SAMPLE_IDENTITY;
@@ -288,13 +274,42 @@ static __always_inline void read_identity(struct record *r, const struct target 
 	}
 }
 
+/* Copies what a term points to, if it is a tuple of 2 to 15 elements or a list. */
+static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
+{
+	__u64 at = r->h.payload;
+	struct term *term;
+
+	if (at >= DATA_MAX || at - start >= TERMS_MAX * sizeof(struct term))
+		return;
+	masked(at, DATA_MAX - 8);
+	term = (struct term *)&r->data[at];
+	if ((word & 3) == TAG_BOXED) {
+		if (bpf_probe_read_user(term->words, sizeof(term->words), POINTER(word)))
+			return;
+		/* the header of a tuple has the tag 0 below its arity */
+		if ((term->words[0] & 0x3f) || term->words[0] < (2 << 6) ||
+		    term->words[0] > (15 << 6))
+			return;
+	} else if ((word & 3) == TAG_LIST) {
+		if (bpf_probe_read_user(term->words, 2 * 8, POINTER(word)) ||
+		    (term->words[0] & 3) != TAG_BOXED)
+			return;
+	} else {
+		return;
+	}
+	term->term = word;
+	r->h.payload += sizeof(*term);
+}
+
 /* Copies the tuples that the words next to the root point to: requests, who
- * asked, messages. They are on the heap and may move right after the tick. */
+ * asked, messages, and what is inside them. They are on the heap and may move
+ * right after the tick. */
 static __always_inline void copy_terms(struct record *r, __u64 root_at, __u64 bottom)
 {
-	__u64 start = r->h.payload, word, at, address;
+	__u64 start = r->h.payload, word, at, address, arity;
 	struct term *term;
-	int i;
+	int i, j;
 
 	for (i = 1; i <= TERM_SCAN_WORDS; i++) {
 		address = r->h.erlang_root + r->h.root_length - i * 8;
@@ -303,21 +318,24 @@ static __always_inline void copy_terms(struct record *r, __u64 root_at, __u64 bo
 		at = root_at + r->h.root_length - i * 8;
 		masked(at, DATA_MAX - 8);
 		word = *(__u64 *)&r->data[at];
-		if ((word & 3) != 2)
-			continue;
-		at = r->h.payload;
-		if (at >= DATA_MAX || at - start >= TERMS_MAX * sizeof(struct term))
+		copy_term(r, start, word);
+	}
+	for (i = 0; i < TERMS_NESTED; i++) {
+		at = start + i * sizeof(struct term);
+		if (at >= r->h.payload)
 			break;
 		masked(at, DATA_MAX - 8);
 		term = (struct term *)&r->data[at];
-		if (bpf_probe_read_user(term->words, sizeof(term->words), (void *)(word - 2)))
+		if ((term->term & 3) == TAG_LIST) {
+			copy_term(r, start, term->words[0]);
 			continue;
-		/* arity values have the header tag 0: a tuple of 2 to 15 elements */
-		if ((term->words[0] & 0x3f) || term->words[0] < (2 << 6) ||
-		    term->words[0] > (15 << 6))
+		}
+		arity = term->words[0] >> 6;
+		if (arity > 3)
 			continue;
-		term->address = word - 2;
-		r->h.payload = at + sizeof(*term);
+		for (j = 1; j <= 3; j++)
+			if (j <= arity)
+				copy_term(r, start, term->words[j]);
 	}
 	r->h.terms_length = r->h.payload - start;
 }

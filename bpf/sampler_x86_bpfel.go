@@ -104,9 +104,9 @@ type samplerTarget struct {
 }
 
 type samplerTerm struct {
-	_       structs.HostLayout
-	Address uint64
-	Words   [5]uint64
+	_     structs.HostLayout
+	Term  uint64
+	Words [5]uint64
 }
 
 // Names of all BPF objects in the ELF.
