@@ -29,10 +29,10 @@ demo: build
 bench:
 	@scripts/bench
 
-## Load the BPF programs on older kernels in QEMU (SUITES="bullseye bookworm")
+## Load the BPF programs on older kernels in QEMU (KERNELS="bullseye bookworm", or image files)
 .PHONY: vm-test
 vm-test:
-	@scripts/vm/test $(SUITES)
+	@scripts/vm/test $(KERNELS)
 
 ## Compile the BPF programs anew (installs clang if it is missing)
 .PHONY: generate

@@ -7,7 +7,7 @@ import (
 
 // What Linux 5.4 knows, the oldest kernel that the programs have to load on.
 // The enumerations of include/uapi/linux/bpf.h only ever grow at their end, so
-// their last member in v5.4 bounds them.
+// their last member in v5.4.286 bounds them.
 
 // lastHelper is BPF_FUNC_tcp_gen_syncookie, number 110: __BPF_FUNC_MAPPER of
 // v5.4 ends with it, and bpf_skb_output, 111, is the first of v5.5.
@@ -50,9 +50,9 @@ const knownProgramFlags = 1<<4 - 1
 // kernel shows the latter; see scripts/vm.
 const maxInstructions = 1_000_000
 
-// Helpers by program type: tracing_func_proto and what builds on it in
-// kernel/trace/bpf_trace.c of v5.4. A type that has no entry here is bounded
-// by lastHelper alone.
+// Helpers by program type: all cases of tracing_func_proto and what builds on it
+// in kernel/trace/bpf_trace.c of v5.4.286. A type that has no entry here is
+// bounded by lastHelper alone.
 var (
 	tracingHelpers = []asm.BuiltinFunc{
 		asm.FnMapLookupElem, asm.FnMapUpdateElem, asm.FnMapDeleteElem,
@@ -67,7 +67,7 @@ var (
 	eventHelpers = []asm.BuiltinFunc{asm.FnPerfEventOutput, asm.FnGetStackid, asm.FnGetStack}
 
 	helpersByType = map[ebpf.ProgramType][][]asm.BuiltinFunc{
-		ebpf.Kprobe:        {tracingHelpers, eventHelpers}, // also uprobes
+		ebpf.Kprobe:        {tracingHelpers, eventHelpers, {asm.FnPerfEventReadValue, asm.FnOverrideReturn}}, // also uprobes
 		ebpf.TracePoint:    {tracingHelpers, eventHelpers},
 		ebpf.RawTracepoint: {tracingHelpers, eventHelpers},
 		ebpf.PerfEvent:     {tracingHelpers, eventHelpers, {asm.FnPerfProgReadValue}},

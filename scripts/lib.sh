@@ -5,7 +5,15 @@
 # names are bpf2go's variables, and Debian's names of the packages' programs.
 export BPF2GO_CC=clang-14 BPF2GO_STRIP=llvm-strip-14
 
-say() { printf '\033[1m%s\033[0m\n' "$*"; }
+# say MESSAGE... tells what comes next, in bold on a terminal.
+say() {
+	if [ -t 1 ]; then
+		printf '\033[1m%s\033[0m\n' "$*"
+	else
+		printf '%s\n' "$*"
+	fi
+}
+
 warn() { printf '%s\n' "$*" >&2; }
 
 # fail MESSAGE... ends the script.
