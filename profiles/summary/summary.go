@@ -1,0 +1,182 @@
+// Package summary condenses samples into the few numbers an operator needs:
+// summary.json, and the report that is printed from it.
+//
+// Its way through: builder.go counts samples, summary.go says what the result
+// looks like, json.go reads and writes it, agreement.go judges whether it can
+// be trusted, report.go shows it.
+package summary
+
+import "time"
+
+// Schema names the format of summary.json. Readers accept fields they do not
+// know; a change that breaks readers gets another number.
+const Schema = "beamprof.summary/1"
+
+// Summary is the content of summary.json. Sections that were not recorded are
+// absent (nil), sections that were recorded and are empty are empty arrays.
+// Seconds are seconds of CPU time, shares are parts of 1 of all sampled CPU time.
+type Summary struct {
+	Schema       string        `json:"schema"`
+	Target       Target        `json:"target"`
+	Window       Window        `json:"window"`
+	CPU          CPU           `json:"cpu"`
+	Warnings     []string      `json:"warnings,omitempty"` // what the user must know to read the numbers
+	Workloads    []Workload    `json:"workloads,omitempty"`
+	States       []Part        `json:"states"`
+	Threads      []Part        `json:"threads"`
+	Processes    []Process     `json:"processes"`     // the busiest
+	ProcessKinds []ProcessKind `json:"process_kinds"` // the same with equal ones taken together
+	Requests     []Request     `json:"requests"`      // the busiest
+	// Erlang functions and BIFs, each with the C and kernel code it called,
+	// and C and kernel functions without what they called; the busiest.
+	ErlangFunctions []Function    `json:"erlang_functions"`
+	NativeFunctions []Function    `json:"native_functions"`
+	Distribution    *Distribution `json:"distribution,omitempty"`
+	Connections     *Connections  `json:"connections,omitempty"`
+	Logs            []Log         `json:"logs,omitempty"`
+	Diagnosis       []Diagnosis   `json:"diagnosis,omitempty"`
+}
+
+// Target is the VM that was profiled.
+type Target struct {
+	PID        int    `json:"pid"`
+	Node       string `json:"node"` // empty if not distributed
+	OTPRelease string `json:"otp_release"`
+	ERTS       string `json:"erts_version"`
+	Flavor     string `json:"flavor"` // jit or emu
+	Schedulers int    `json:"schedulers"`
+	Kernel     string `json:"kernel"` // release
+}
+
+// How a recording ended, if not as planned.
+const (
+	EndedInterrupted  = "interrupted"
+	EndedTargetExited = "target_exited"
+)
+
+// Window is the time that was profiled.
+type Window struct {
+	Start     time.Time `json:"start"`
+	Duration  float64   `json:"duration_seconds"`
+	Frequency int       `json:"frequency_hz"`
+	Ended     string    `json:"ended,omitempty"` // empty if as planned, else an Ended constant
+}
+
+// CPU says how much was sampled and how good the samples are.
+type CPU struct {
+	SampledSeconds        float64 `json:"sampled_seconds"`
+	ProcessSeconds        float64 `json:"process_seconds"` // the kernel's account of the process over the same window; 0 if not known
+	WithoutProcessSeconds float64 `json:"without_process_seconds"`
+	Samples               uint64  `json:"samples"`
+	Lost                  uint64  `json:"lost"`          // samples taken that did not arrive
+	Truncated             uint64  `json:"truncated"`     // samples with frames left out
+	Partial               uint64  `json:"partial"`       // samples whose native part was not unwound to its end
+	WithoutStack          uint64  `json:"without_stack"` // samples whose stack was one of too many different ones
+	UnsymbolizedFrames    uint64  `json:"unsymbolized_frames"`
+}
+
+// Part is a named part of the CPU time.
+type Part struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"cpu_seconds"`
+	Share   float64 `json:"share"`
+}
+
+// Workload is CPU time by its purpose; Basis says by what kind of evidence.
+type Workload struct {
+	Name    string             `json:"name"`
+	Seconds float64            `json:"cpu_seconds"`
+	Share   float64            `json:"share"`
+	Basis   map[string]float64 `json:"basis"`
+}
+
+// Process is one Erlang process.
+type Process struct {
+	Name      string             `json:"name"`
+	Kind      string             `json:"kind"`
+	PID       string             `json:"pid"`
+	Seconds   float64            `json:"cpu_seconds"`
+	Share     float64            `json:"share"`
+	Workloads map[string]float64 `json:"workloads,omitempty"`
+}
+
+// ProcessKind is all Erlang processes of one kind.
+type ProcessKind struct {
+	Kind      string  `json:"kind"`
+	Processes int     `json:"processes"` // how many of the kind were sampled
+	Busiest   string  `json:"busiest"`   // pid of the busiest of them
+	Seconds   float64 `json:"cpu_seconds"`
+	Share     float64 `json:"share"`
+}
+
+// Request is what processes of a kind were asked, and by whom. One of Request
+// and OnBehalfOf can be empty.
+type Request struct {
+	Kind       string  `json:"process_kind"`
+	Request    string  `json:"request"`
+	OnBehalfOf string  `json:"on_behalf_of"`
+	Seconds    float64 `json:"cpu_seconds"`
+	Share      float64 `json:"share"`
+}
+
+// Function is a function and where it is from.
+type Function struct {
+	Name    string  `json:"name"`
+	Object  string  `json:"object,omitempty"` // file of native code without its directory, or [kernel]
+	Seconds float64 `json:"cpu_seconds"`
+	Share   float64 `json:"share"`
+}
+
+// Distribution is the traffic with other nodes.
+type Distribution struct {
+	Peers []Peer `json:"peers"`
+}
+
+// Peer is the traffic with one other node.
+type Peer struct {
+	Node             string             `json:"node"`
+	SentBytes        uint64             `json:"sent_bytes"`
+	SentMessages     uint64             `json:"sent_messages"`
+	ReceivedBytes    uint64             `json:"received_bytes"`
+	ReceivedMessages uint64             `json:"received_messages"`
+	Workloads        map[string]float64 `json:"workloads"`
+}
+
+// Connections are the clients' connections.
+type Connections struct {
+	Listeners []Listener `json:"listeners"`
+	Clients   []Client   `json:"clients"`
+}
+
+// Listener is what happened on one listening address.
+type Listener struct {
+	Address               string  `json:"address"`
+	Opened                uint64  `json:"opened"`
+	Closed                uint64  `json:"closed"`
+	ClosedBeforeConnack   uint64  `json:"closed_before_connack"`
+	MedianLifetimeSeconds float64 `json:"median_lifetime_seconds"`
+}
+
+// Client is one client and how often it connected, to how many nodes.
+type Client struct {
+	ID       string `json:"id"`
+	Connects uint64 `json:"connects"`
+	Nodes    int    `json:"nodes"`
+}
+
+// Log is a log line that tells of trouble, and how often it was written.
+type Log struct {
+	Signal  string    `json:"signal"`
+	Count   uint64    `json:"count"`
+	First   time.Time `json:"first"`
+	Last    time.Time `json:"last"`
+	Example string    `json:"example"`
+}
+
+// Diagnosis is a possible cause, judged by the evidence found.
+type Diagnosis struct {
+	Cause    string   `json:"cause"`
+	Verdict  string   `json:"verdict"` // likely, possible, unlikely or unknown
+	Evidence []string `json:"evidence"`
+	Advice   []string `json:"advice"`
+}
