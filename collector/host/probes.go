@@ -1,0 +1,110 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/native"
+)
+
+const privilegesRemedy = "see the capabilities above; in a container, its seccomp profile must allow bpf and perf_event_open"
+
+// programs checks what sampling does first: load the programs, open a clock,
+// attach the one to the other. Nothing is sampled: there is no target.
+func programs() []Check {
+	load := Check{Name: "BPF programs", Detail: "load"}
+	clock := Check{Name: "perf events", Detail: "cpu-clock opens"}
+	attach := Check{Name: "BPF on perf events", Detail: "attaches"}
+
+	loaded, err := bpf.Load()
+	if err != nil {
+		load = failed(load.Name, err, "the kernel needs CONFIG_BPF_SYSCALL, CONFIG_BPF_EVENTS and CONFIG_PERF_EVENTS")
+	} else {
+		defer loaded.Close()
+	}
+	fd, err := openClock()
+	if err != nil {
+		clock = failed(clock.Name, err, "the kernel needs CONFIG_PERF_EVENTS")
+	} else {
+		defer unix.Close(fd)
+	}
+	switch {
+	case loaded == nil || fd < 0:
+		attach.Status, attach.Detail, attach.Remedy = Failed, "not tried", "see above"
+	default:
+		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, loaded.Sample.FD()); err != nil {
+			attach = failed(attach.Name, err, "the kernel needs CONFIG_BPF_EVENTS")
+		}
+	}
+	return []Check{load, clock, attach}
+}
+
+// openClock opens, and does not start, a sampling clock on the first CPU that is online.
+func openClock() (int, error) {
+	attr := unix.PerfEventAttr{
+		Type:   unix.PERF_TYPE_SOFTWARE,
+		Config: unix.PERF_COUNT_SW_CPU_CLOCK,
+		Size:   unix.PERF_ATTR_SIZE_VER1,
+		Sample: 1e9,
+		Bits:   unix.PerfBitDisabled,
+	}
+	var err error
+	for cpu := range 64 {
+		var fd int
+		if fd, err = unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC); err == nil {
+			return fd, nil
+		}
+		if err != unix.ENODEV { // the CPU is offline
+			break
+		}
+	}
+	return -1, fmt.Errorf("perf_event_open: %w", err)
+}
+
+// failed tells a lack of privileges from all else.
+func failed(name string, err error, remedy string) Check {
+	if errors.Is(err, os.ErrPermission) {
+		return Check{Name: name, Status: Denied, Detail: err.Error(), Remedy: privilegesRemedy}
+	}
+	return Check{Name: name, Status: Failed, Detail: err.Error(), Remedy: remedy}
+}
+
+// uprobes tell of code that is loaded at once; without them the list of code
+// is looked at before every batch of samples.
+func uprobes(sys string) Check {
+	c := Check{Name: "uprobes", Detail: "available"}
+	if _, err := os.Stat(filepath.Join(sys, "bus/event_source/devices/uprobe/type")); err != nil {
+		c.Status, c.Detail = Note, "not available: the VM's list of code is looked at ten times a second instead"
+		c.Remedy = "a kernel with CONFIG_UPROBE_EVENTS and a mounted /sys have them"
+	}
+	return c
+}
+
+func kernelSymbols() Check {
+	c := Check{Name: "kernel symbols", Detail: "readable"}
+	_, err := native.LoadKernelSymbols()
+	switch {
+	case errors.Is(err, native.ErrRestricted):
+		c.Status, c.Detail = Denied, "hidden: kernel functions would have no names"
+		c.Remedy = "run with CAP_SYSLOG, or set sysctl kernel.kptr_restrict=0"
+	case err != nil:
+		c = failed(c.Name, err, "mount /proc, in a kernel with CONFIG_KALLSYMS")
+	}
+	return c
+}
+
+// tracefs is not needed for sampling CPU time.
+func tracefs() Check {
+	for _, dir := range []string{"/sys/kernel/tracing", "/sys/kernel/debug/tracing"} {
+		var stat unix.Statfs_t
+		if err := unix.Statfs(dir, &stat); err == nil && stat.Type == unix.TRACEFS_MAGIC {
+			return Check{Name: "tracefs", Detail: dir + ", not needed to record CPU time"}
+		}
+	}
+	return Check{Name: "tracefs", Status: Note, Detail: "not mounted, not needed to record CPU time"}
+}
