@@ -350,8 +350,21 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 
 	if (hend <= heap || (hend & 7) || hend - heap > (1ULL << 40))
 		return;
-	if (top < heap || top > hend)
-		top = hend;
+	if (top < heap || top > hend) {
+		/* The collector moved the stack and has not yet told where the
+		 * new heap is: all there is is above the stack pointer. */
+		top &= ~7ULL;
+		r->h.erlang_top = top;
+		at = r->h.payload;
+		length = PAGE_SIZE;
+		if (!append(r, top, length)) {
+			length = PAGE_SIZE - (top & (PAGE_SIZE - 1));
+			if (!append(r, top, length))
+				return;
+		}
+		r->h.top_length = length;
+		return;
+	}
 	if (sp >= heap && sp <= hend) {
 		top = sp; /* in JIT code the stack pointer is the Erlang stack's */
 	} else {
@@ -375,8 +388,13 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 	if (length > ERLANG_ROOT_MAX)
 		length = ERLANG_ROOT_MAX;
 	at = r->h.payload;
-	if (!append(r, hend - length, length))
-		return;
+	if (!append(r, hend - length, length)) {
+		/* Pages of a fresh heap that were never touched cannot be read;
+		 * then the stack is all in the page of its root. */
+		length = hend & (PAGE_SIZE - 1);
+		if (!length || !append(r, hend - length, length))
+			return;
+	}
 	r->h.erlang_root = hend - length;
 	r->h.root_length = length;
 	if (top < hend - length) {
