@@ -1,0 +1,207 @@
+package jit
+
+import (
+	"errors"
+	"fmt"
+	"hash/maphash"
+)
+
+// errUnstable says that every look at the list saw another one.
+var errUnstable = errors.New("the VM's JIT list kept changing while it was read: try again")
+
+// list is what is known of the VM's list. It is used under Table.refresh.
+type list struct {
+	memory     Memory
+	address    uint64    // of the descriptor
+	records    []*record // newest first
+	emulator   *emulatorInfo
+	descriptor descriptor // at the last look
+	removes    bool       // the VM removes entries
+	doubtful   bool       // there may be changes that the descriptor does not show
+	walked     uint64     // time of the last look
+	checked    uint64     // time of the last Refresh: what comes later was not there
+
+	parser parser
+	buffer []byte
+	seed   maphash.Seed
+}
+
+// change is the difference that a look at the list found.
+type change struct {
+	descriptor descriptor
+	removes    bool
+	added      []*module // newest first
+	born       []*life   // of all new entries
+	removed    []*record
+	records    []*record // all that is there, newest first
+	emulator   *emulatorInfo
+}
+
+// look reads the list and all that is new in it; held is the number of bytes
+// of the symfiles known already. If some of it makes no sense, the error
+// wraps ErrIncomplete and the change has the rest. It does not change what is
+// known.
+func (l *list) look(d descriptor, held int) (change, error) {
+	c := change{descriptor: d, removes: l.removes || d.removes(), emulator: l.emulator}
+	var stop uint64 // entries that are never removed need not be read again
+	if !c.removes && len(l.records) > 0 {
+		stop = l.records[0].address
+	}
+	entries, end, walkErr := walk(l.memory, d.first, stop)
+	fresh, kept := len(entries), l.records
+	switch {
+	case walkErr != nil: // what follows is not known: keep it
+		entries = unknown(l.records, entries)
+		fresh = len(entries)
+	case end == 0:
+		fresh, kept, c.removed = match(l.records, entries)
+		reused := l.reused(kept)
+		c.removed = append(c.removed, kept[:reused]...)
+		kept = kept[reused:]
+		fresh += reused
+	}
+	loadErr := l.load(&c, entries[:fresh], MaxTotal-held)
+	c.records = append(c.records, kept...)
+	err := errors.Join(walkErr, loadErr)
+	if c.removes && !l.stable(d, entries, err != nil) {
+		return change{}, errUnstable
+	}
+	if err != nil {
+		return c, fmt.Errorf("%w: %w", ErrIncomplete, err)
+	}
+	return c, nil
+}
+
+// stable tells whether the entries are still as they were read: one that was
+// freed, or whose neighbour was, is not. Others may have come before them,
+// unless something failed: what was read may be a freed entry then.
+func (l *list) stable(d descriptor, entries []entry, failed bool) bool {
+	for i, before := range entries {
+		now, err := readEntry(l.memory, before.address)
+		if i == 0 {
+			now.prev = before.prev // changes when another one comes before it
+		}
+		if err != nil || now != before {
+			return false
+		}
+	}
+	if !failed {
+		return true
+	}
+	now, err := readDescriptor(l.memory, l.address)
+	return err == nil && now == d
+}
+
+// reused returns how many of the newest records are not what is in the list
+// now, although it looks so: the VM may have freed an entry and put a new one
+// at its address. New ones come before all that stayed.
+func (l *list) reused(kept []*record) int {
+	const enough = 16 // more do not come back in the same order; read all again then
+	for n, r := range kept {
+		if n == enough {
+			return len(kept)
+		}
+		if r.unreadable {
+			return n
+		}
+		if b, err := l.read(r); err == nil && maphash.Bytes(l.seed, b) == r.hash {
+			return n
+		}
+	}
+	return len(kept)
+}
+
+// load reads the symfiles of new entries, the newest first, up to a number of
+// bytes in all.
+func (l *list) load(c *change, entries []entry, budget int) error {
+	var failed []error
+	more := 0
+	for _, e := range entries {
+		r := &record{address: e.address, symfile: e.symfile, size: e.size, life: &life{}}
+		c.records = append(c.records, r)
+		c.born = append(c.born, r.life)
+		info, m, err := l.parse(r, &budget)
+		switch {
+		case err != nil:
+			r.unreadable = true
+			if len(failed) == 3 {
+				more++
+				continue
+			}
+			failed = append(failed, fmt.Errorf("entry %#x: %w", e.address, err))
+		case info != nil:
+			c.emulator = info
+		default:
+			m.life, r.ranges, r.lines = r.life, m.rangeCount, len(m.lines)
+			c.added = append(c.added, m)
+		}
+	}
+	if more > 0 {
+		failed = append(failed, fmt.Errorf("and %d entries more", more))
+	}
+	return errors.Join(failed...)
+}
+
+// parse reads the symfile of a record.
+func (l *list) parse(r *record, budget *int) (*emulatorInfo, *module, error) {
+	if r.size > MaxSymfile {
+		return nil, nil, fmt.Errorf("symfile of %d bytes (the limit is %d)", r.size, MaxSymfile)
+	}
+	// The emulator's information must not be what does not fit.
+	if int(r.size) > *budget && r.size != debugInfoSize {
+		return nil, nil, fmt.Errorf("symfiles of more than %d bytes in all", MaxTotal)
+	}
+	*budget -= int(r.size)
+	b, err := l.read(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.hash = maphash.Bytes(l.seed, b)
+	info, m, err := l.parser.symfile(b)
+	if m != nil {
+		m.size = len(b)
+	}
+	return info, m, err
+}
+
+// read returns the symfile's bytes, good until the next call.
+func (l *list) read(r *record) ([]byte, error) {
+	if uint64(cap(l.buffer)) < r.size {
+		l.buffer = make([]byte, r.size+r.size/4)
+	}
+	b := l.buffer[:r.size]
+	if err := l.memory.Read(b, r.symfile); err != nil {
+		return nil, fmt.Errorf("read its symfile: %w", err)
+	}
+	return b, nil
+}
+
+// release frees the room that reading needed.
+func (l *list) release() { l.buffer, l.parser.lines, l.parser.text = nil, nil, nil }
+
+// apply takes a change in that was seen at a time.
+func (l *list) apply(c change, at uint64) (changed bool) {
+	for _, life := range c.born {
+		life.after, life.since = l.checked, at
+	}
+	for _, r := range c.removed {
+		r.life.until.Store(at)
+	}
+	l.records, l.emulator, l.descriptor = c.records, c.emulator, c.descriptor
+	l.removes = c.removes
+	l.walked, l.checked = at, at
+	return len(c.born)+len(c.removed) > 0
+}
+
+// counts sums the records up.
+func (l *list) counts() counts {
+	c := counts{entries: len(l.records)}
+	for _, r := range l.records {
+		c.ranges += r.ranges
+		c.lines += r.lines
+		if r.unreadable {
+			c.unreadable++
+		}
+	}
+	return c
+}
