@@ -80,8 +80,11 @@ struct target {
 	__u32 process_dictionary;
 	__u32 dictionary_size;  /* in ProcDict: u32 arraySize */
 	__u32 dictionary_slots; /* in ProcDict: first slot */
+	__u32 pid_index_shift;  /* where a pid's slot of the process table is in it */
+	__u32 pid_index_mask;
 	__u32 pad;
-	__u64 initial_call; /* the atom $initial_call, as a term */
+	__u64 process_slots; /* the process table: address of its first slot */
+	__u64 initial_call;  /* the atom $initial_call, as a term */
 };
 
 struct {

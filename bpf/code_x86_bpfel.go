@@ -31,7 +31,10 @@ type codeTarget struct {
 	ProcessDictionary uint32
 	DictionarySize    uint32
 	DictionarySlots   uint32
+	PidIndexShift     uint32
+	PidIndexMask      uint32
 	Pad               uint32
+	ProcessSlots      uint64
 	InitialCall       uint64
 }
 

@@ -33,6 +33,9 @@ const (
 // HeadSize is the number of bytes copied from the start of struct process.
 const HeadSize = 512
 
+// programCaller is the index of sample_caller in the map `programs`.
+const programCaller = 0
+
 // Counters of the kernel side, in the order of the map `counters`.
 const (
 	countSamples = iota
@@ -56,14 +59,27 @@ func Load() (*Programs, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raising the memory lock limit: %w", err)
 	}
+	spec, err := loadSampler()
+	if err != nil {
+		return nil, fmt.Errorf("reading the sampling program: %w", err)
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("counting the CPUs: %w", err)
+	}
+	spec.Maps[samplerMapScratch].MaxEntries = uint32(cpus)
 	var sampler samplerObjects
-	if err := loadSamplerObjects(&sampler, nil); err != nil {
+	if err := spec.LoadAndAssign(&sampler, nil); err != nil {
 		return nil, fmt.Errorf("loading the sampling program: %w", err)
 	}
 	p := &Programs{
 		Sample: sampler.Sample, Events: sampler.Events,
 		targets: sampler.Targets, schedulers: sampler.Schedulers, counters: sampler.Counters,
 		closers: []func() error{sampler.Close},
+	}
+	if err := sampler.Programs.Put(uint32(programCaller), sampler.SampleCaller); err != nil {
+		p.Close()
+		return nil, fmt.Errorf("linking the sampling programs: %w", err)
 	}
 	var code codeObjects
 	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"events": p.Events, "targets": p.targets}}

@@ -23,7 +23,10 @@ struct scheduler {
 #define TERMS_MAX 32
 #define TERMS_NESTED 24    /* of the copied terms, those looked into */
 
-#define DATA_MAX 16384 /* payload without slack; keep a power of two */
+#define CALLERS_MAX 3      /* how far the chain of callers is followed */
+#define CALLER_STACK_MAX 2048
+
+#define DATA_MAX 32768 /* payload without slack; keep a power of two */
 
 /* What a term points to: a tuple's header and first elements, or a list cell. */
 struct term {
@@ -35,7 +38,16 @@ struct term {
  * literals have bit 2 set as well. */
 #define TAG_LIST 1
 #define TAG_BOXED 2
+#define TAG_PID 3 /* low four bits: a pid of this node */
 #define POINTER(term) ((void *)((term) & ~7ULL))
+
+/* A process in the chain of callers; its stack and terms follow. */
+struct caller {
+	__u64 process; /* its address */
+	__u64 stack;   /* address of the copy of its stack, next to the root */
+	__u32 stack_length, terms_length;
+	__u8 head[PROCESS_SIZE];
+};
 
 /* Flags of a sample. */
 #define SAMPLE_KERNEL 1       /* the tick hit kernel code */
@@ -56,9 +68,12 @@ struct header {
 	__u64 erlang_root;  /* address of the Erlang stack's root copy */
 	__u64 erlang_top;   /* address of the Erlang stack's top copy */
 	__u64 identity[3];  /* module, function, arity of $initial_call */
+	__u64 caller;       /* pid of the process to follow next, or 0 */
 	/* Lengths in bytes of the parts of the payload, in their order. */
 	__u32 process_length, kernel_length, boundary_length, c_stack_length,
-		root_length, top_length, terms_length, unused;
+		root_length, top_length, terms_length, callers_length;
+	__u32 callers; /* steps made in the chain of callers */
+	__u32 unused;
 };
 
 struct record {
@@ -74,9 +89,10 @@ struct {
 	__type(value, struct scheduler);
 } schedulers SEC(".maps");
 
+/* Where a record is put together; too large for a per-CPU map (32 KiB). */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1); /* the number of CPUs, set when it is loaded */
 	__type(key, __u32);
 	__type(value, struct record);
 } scratch SEC(".maps");
@@ -104,6 +120,15 @@ struct {
 	__type(key, __u32);
 	__type(value, struct kernel);
 } kernels SEC(".maps");
+
+/* Programs that others end in. */
+enum program { PROGRAM_CALLER, PROGRAMS };
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, PROGRAMS);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+} programs SEC(".maps");
 
 /* Counters, summed over CPUs by user space. */
 enum counter { COUNT_SAMPLES, COUNT_OUTPUT_FAILED, COUNTERS };
@@ -302,30 +327,33 @@ static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 	r->h.payload += sizeof(*term);
 }
 
-/* Copies the tuples that the words next to the root point to: requests, who
- * asked, messages, and what is inside them. They are on the heap and may move
- * right after the tick. */
-static __always_inline void copy_terms(struct record *r, __u64 root_at, __u64 bottom)
+/* Copies the tuples that the words next to a stack's root point to: requests,
+ * who asked, messages, and what is inside them. They are on the heap and may
+ * move right after the tick. The copy of the stack is length bytes from offset
+ * at of the payload on; bottom is the address of its last word in use. Returns
+ * the bytes copied. */
+static __always_inline __u32 copy_terms(struct record *r, __u64 at, __u64 length,
+					__u64 hend, __u64 bottom)
 {
-	__u64 start = r->h.payload, word, at, address, arity;
+	__u64 start = r->h.payload, word, where, address, arity;
 	struct term *term;
 	int i, j;
 
 	for (i = 1; i <= TERM_SCAN_WORDS; i++) {
-		address = r->h.erlang_root + r->h.root_length - i * 8;
-		if (address < bottom || address < r->h.erlang_root)
+		address = hend - i * 8;
+		if (address < bottom || i * 8 > length)
 			break;
-		at = root_at + r->h.root_length - i * 8;
-		masked(at, DATA_MAX - 8);
-		word = *(__u64 *)&r->data[at];
+		where = at + length - i * 8;
+		masked(where, DATA_MAX - 8);
+		word = *(__u64 *)&r->data[where];
 		copy_term(r, start, word);
 	}
 	for (i = 0; i < TERMS_NESTED; i++) {
-		at = start + i * sizeof(struct term);
-		if (at >= r->h.payload)
+		where = start + i * sizeof(struct term);
+		if (where >= r->h.payload)
 			break;
-		masked(at, DATA_MAX - 8);
-		term = (struct term *)&r->data[at];
+		masked(where, DATA_MAX - 8);
+		term = (struct term *)&r->data[where];
 		if ((term->term & 3) == TAG_LIST) {
 			copy_term(r, start, term->words[0]);
 			continue;
@@ -337,7 +365,68 @@ static __always_inline void copy_terms(struct record *r, __u64 root_at, __u64 bo
 			if (j <= arity)
 				copy_term(r, start, term->words[j]);
 	}
-	r->h.terms_length = r->h.payload - start;
+	return r->h.payload - start;
+}
+
+/* Finds a caller in copied terms: {Pid, Tag}, as the tuple From of a call to a
+ * generic server, Pid being a process of this node other than not. User space
+ * checks that it was the one in the right place. */
+static __always_inline __u64 find_caller(struct record *r, __u64 length, __u64 not)
+{
+	__u64 start = r->h.payload - length, where;
+	struct term *term;
+	int i;
+
+	for (i = 0; i < TERMS_MAX; i++) {
+		where = start + i * sizeof(struct term);
+		if (where >= r->h.payload)
+			break;
+		masked(where, DATA_MAX - 8);
+		term = (struct term *)&r->data[where];
+		if (term->words[0] == (2 << 6) && (term->words[1] & 0xf) == TAG_PID &&
+		    term->words[1] != not &&
+		    ((term->words[2] & 3) == TAG_LIST || (term->words[2] & 3) == TAG_BOXED))
+			return term->words[1];
+	}
+	return 0;
+}
+
+/* Copies a process that waits for the reply of the one before it: its head, and
+ * its stack next to the root, which does not change while it waits. Returns the
+ * pid of the process that waits for it in turn, or 0. */
+static __always_inline __u64 copy_caller(struct record *r, const struct target *t, __u64 pid)
+{
+	__u64 slot = t->process_slots + ((pid >> t->pid_index_shift) & t->pid_index_mask) * 8;
+	__u64 start = r->h.payload, at = start, process = 0, heap, hend, stop, length;
+	struct caller *c;
+
+	if (start > DATA_MAX - sizeof(*c))
+		return 0;
+	masked(at, DATA_MAX - 8);
+	c = (struct caller *)&r->data[at];
+	if (bpf_probe_read_user(&process, sizeof(process), (void *)slot) || !process ||
+	    bpf_probe_read_user(c->head, sizeof(c->head), (void *)process) ||
+	    *(__u64 *)&c->head[t->process_id & (PROCESS_SIZE - 8)] != pid)
+		return 0;
+	heap = *(__u64 *)&c->head[t->process_heap & (PROCESS_SIZE - 8)];
+	hend = *(__u64 *)&c->head[t->process_hend & (PROCESS_SIZE - 8)];
+	stop = *(__u64 *)&c->head[t->process_stop & (PROCESS_SIZE - 8)];
+	if (hend <= heap || stop < heap || stop > hend || (hend & 7))
+		return 0;
+	c->process = process;
+	r->h.payload = start + sizeof(*c);
+	length = hend - stop;
+	if (length > CALLER_STACK_MAX)
+		length = CALLER_STACK_MAX;
+	at = r->h.payload;
+	if (!append(r, hend - length, length)) {
+		r->h.payload = start;
+		return 0;
+	}
+	c->stack = hend - length;
+	c->stack_length = length;
+	c->terms_length = copy_terms(r, at, length, hend, stop);
+	return find_caller(r, c->terms_length, pid);
 }
 
 static __always_inline void copy_erlang(struct record *r, const struct target *t,
@@ -406,14 +495,26 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 			r->h.top_length = length;
 		}
 	}
-	copy_terms(r, at, top);
+	r->h.terms_length = copy_terms(r, at, r->h.root_length, hend, top);
+	r->h.caller = find_caller(r, r->h.terms_length, field(r, t->process_id));
+}
+
+static __always_inline void output(struct perf_event_context *ctx, struct record *r)
+{
+	__u64 length = sizeof(r->h) + r->h.payload;
+
+	opaque(length);
+	if (length > sizeof(*r))
+		length = sizeof(*r);
+	if (bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, r, length))
+		count(COUNT_OUTPUT_FAILED);
 }
 
 SEC("perf_event")
 int sample(struct perf_event_context *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), sp, limit, length;
-	__u32 tgid = id >> 32, tid = id, zero = 0;
+	__u64 id = bpf_get_current_pid_tgid(), sp, limit;
+	__u32 tgid = id >> 32, tid = id, cpu = bpf_get_smp_processor_id();
 	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
 	struct scheduler *s;
 	struct record *r;
@@ -422,7 +523,7 @@ int sample(struct perf_event_context *ctx)
 	if (!t)
 		return 0;
 	count(COUNT_SAMPLES);
-	r = bpf_map_lookup_elem(&scratch, &zero);
+	r = bpf_map_lookup_elem(&scratch, &cpu);
 	if (!r)
 		return 0;
 	__builtin_memset(&r->h, 0, sizeof(r->h));
@@ -430,7 +531,7 @@ int sample(struct perf_event_context *ctx)
 	r->h.time = bpf_ktime_get_ns();
 	r->h.pid = tgid;
 	r->h.tid = tid;
-	r->h.cpu = bpf_get_smp_processor_id();
+	r->h.cpu = cpu;
 	s = bpf_map_lookup_elem(&schedulers, &tid);
 	if (s) {
 		r->h.scheduler = s->data;
@@ -467,16 +568,36 @@ int sample(struct perf_event_context *ctx)
 		read_identity(r, t);
 		copy_erlang(r, t, s);
 	}
-	length = sizeof(r->h) + r->h.payload;
-	opaque(length);
-	if (length > sizeof(*r))
-		length = sizeof(*r);
-	if (bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, r, length))
-		count(COUNT_OUTPUT_FAILED);
+	if (r->h.caller)
+		bpf_tail_call(ctx, &programs, PROGRAM_CALLER);
+	output(ctx, r);
 	return 0;
 }
 
-/* So that the generated Go code knows the type. */
+/* Follows the chain of processes that wait for the one that runs: one of them
+ * for each tail call, so that the verifier walks this once. */
+SEC("perf_event")
+int sample_caller(struct perf_event_context *ctx)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, cpu = bpf_get_smp_processor_id();
+	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
+	struct record *r = bpf_map_lookup_elem(&scratch, &cpu);
+	__u64 start;
+
+	if (!t || !r)
+		return 0;
+	start = r->h.payload;
+	r->h.caller = copy_caller(r, t, r->h.caller);
+	r->h.callers_length += r->h.payload - start;
+	r->h.callers++;
+	if (r->h.caller && r->h.callers < CALLERS_MAX)
+		bpf_tail_call(ctx, &programs, PROGRAM_CALLER);
+	output(ctx, r);
+	return 0;
+}
+
+/* So that the generated Go code knows the types. */
 const struct term *unused_term __attribute__((unused));
+const struct caller *unused_caller __attribute__((unused));
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

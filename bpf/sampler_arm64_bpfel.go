@@ -13,6 +13,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type samplerCaller struct {
+	_           structs.HostLayout
+	Process     uint64
+	Stack       uint64
+	StackLength uint32
+	TermsLength uint32
+	Head        [512]uint8
+}
+
 type samplerHeader struct {
 	_       structs.HostLayout
 	Type    uint32
@@ -37,6 +46,7 @@ type samplerHeader struct {
 	ErlangRoot     uint64
 	ErlangTop      uint64
 	Identity       [3]uint64
+	Caller         uint64
 	ProcessLength  uint32
 	KernelLength   uint32
 	BoundaryLength uint32
@@ -44,6 +54,8 @@ type samplerHeader struct {
 	RootLength     uint32
 	TopLength      uint32
 	TermsLength    uint32
+	CallersLength  uint32
+	Callers        uint32
 	Unused         uint32
 }
 
@@ -62,7 +74,7 @@ type samplerKernel struct {
 type samplerRecord struct {
 	_    structs.HostLayout
 	H    samplerHeader
-	Data [20480]uint8
+	Data [36864]uint8
 }
 
 type samplerScheduler struct {
@@ -82,7 +94,10 @@ type samplerTarget struct {
 	ProcessDictionary uint32
 	DictionarySize    uint32
 	DictionarySlots   uint32
+	PidIndexShift     uint32
+	PidIndexMask      uint32
 	Pad               uint32
+	ProcessSlots      uint64
 	InitialCall       uint64
 }
 
@@ -96,15 +111,18 @@ type samplerTerm struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	samplerMapCounters   = "counters"
-	samplerMapEvents     = "events"
-	samplerMapIdentified = "identified"
-	samplerMapKernels    = "kernels"
-	samplerMapSchedulers = "schedulers"
-	samplerMapScratch    = "scratch"
-	samplerMapTargets    = "targets"
-	samplerProgSample    = "sample"
-	samplerVarUnusedTerm = "unused_term"
+	samplerMapCounters      = "counters"
+	samplerMapEvents        = "events"
+	samplerMapIdentified    = "identified"
+	samplerMapKernels       = "kernels"
+	samplerMapPrograms      = "programs"
+	samplerMapSchedulers    = "schedulers"
+	samplerMapScratch       = "scratch"
+	samplerMapTargets       = "targets"
+	samplerProgSample       = "sample"
+	samplerProgSampleCaller = "sample_caller"
+	samplerVarUnusedCaller  = "unused_caller"
+	samplerVarUnusedTerm    = "unused_term"
 )
 
 // loadSampler returns the embedded CollectionSpec for sampler.
@@ -149,7 +167,8 @@ type samplerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerProgramSpecs struct {
-	Sample *ebpf.ProgramSpec `ebpf:"sample"`
+	Sample       *ebpf.ProgramSpec `ebpf:"sample"`
+	SampleCaller *ebpf.ProgramSpec `ebpf:"sample_caller"`
 }
 
 // samplerMapSpecs contains maps before they are loaded into the kernel.
@@ -160,6 +179,7 @@ type samplerMapSpecs struct {
 	Events     *ebpf.MapSpec `ebpf:"events"`
 	Identified *ebpf.MapSpec `ebpf:"identified"`
 	Kernels    *ebpf.MapSpec `ebpf:"kernels"`
+	Programs   *ebpf.MapSpec `ebpf:"programs"`
 	Schedulers *ebpf.MapSpec `ebpf:"schedulers"`
 	Scratch    *ebpf.MapSpec `ebpf:"scratch"`
 	Targets    *ebpf.MapSpec `ebpf:"targets"`
@@ -169,7 +189,8 @@ type samplerMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerVariableSpecs struct {
-	UnusedTerm *ebpf.VariableSpec `ebpf:"unused_term"`
+	UnusedCaller *ebpf.VariableSpec `ebpf:"unused_caller"`
+	UnusedTerm   *ebpf.VariableSpec `ebpf:"unused_term"`
 }
 
 // samplerObjects contains all objects after they have been loaded into the kernel.
@@ -196,6 +217,7 @@ type samplerMaps struct {
 	Events     *ebpf.Map `ebpf:"events"`
 	Identified *ebpf.Map `ebpf:"identified"`
 	Kernels    *ebpf.Map `ebpf:"kernels"`
+	Programs   *ebpf.Map `ebpf:"programs"`
 	Schedulers *ebpf.Map `ebpf:"schedulers"`
 	Scratch    *ebpf.Map `ebpf:"scratch"`
 	Targets    *ebpf.Map `ebpf:"targets"`
@@ -207,6 +229,7 @@ func (m *samplerMaps) Close() error {
 		m.Events,
 		m.Identified,
 		m.Kernels,
+		m.Programs,
 		m.Schedulers,
 		m.Scratch,
 		m.Targets,
@@ -217,19 +240,22 @@ func (m *samplerMaps) Close() error {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerVariables struct {
-	UnusedTerm *ebpf.Variable `ebpf:"unused_term"`
+	UnusedCaller *ebpf.Variable `ebpf:"unused_caller"`
+	UnusedTerm   *ebpf.Variable `ebpf:"unused_term"`
 }
 
 // samplerPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerPrograms struct {
-	Sample *ebpf.Program `ebpf:"sample"`
+	Sample       *ebpf.Program `ebpf:"sample"`
+	SampleCaller *ebpf.Program `ebpf:"sample_caller"`
 }
 
 func (p *samplerPrograms) Close() error {
 	return _SamplerClose(
 		p.Sample,
+		p.SampleCaller,
 	)
 }
 
