@@ -11,7 +11,7 @@ GOARCH ?= $(shell $(GO) env GOARCH)
 .PHONY: build
 build:
 	@scripts/setup go
-	CGO_ENABLED=0 GOARCH=$(GOARCH) $(GO) build -trimpath \
+	CGO_ENABLED=0 GOARCH=$(GOARCH) $(GO) build -trimpath -buildvcs=false \
 		-ldflags '-s -w -X main.version=$(VERSION)' -o bin/beamprof ./cmd/beamprof
 
 ## Install what is missing, run all tests (as root: against real VMs and the real kernel)
