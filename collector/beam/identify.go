@@ -1,0 +1,214 @@
+package beam
+
+import (
+	"errors"
+	"fmt"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/beamprof/beamprof/collector"
+)
+
+// HeadSize is how many bytes of a Process Identify can use, at most: all that
+// it needs is in its first half.
+const HeadSize = 512
+
+const (
+	// knownProcesses is how many processes are remembered.
+	knownProcesses = 1 << 14
+	// identifyAttempts is how many samples of a process may look for what its
+	// name needs and could not be read, before it keeps what is known.
+	identifyAttempts = 8
+	// dictionaryAttempts is how often one sample looks at a dictionary that changes.
+	dictionaryAttempts = 3
+	// unknownProcess names a process of which nothing but its pid could be
+	// read: it was ending when it was first seen.
+	unknownProcess = "unknown"
+	// spawnedFunction is what the VM notes as the initial call of a process that was spawned with a fun.
+	spawnedFunction = "erlang:apply/2"
+)
+
+// identity is what is known of a process.
+type identity struct {
+	process    *collector.Process
+	registered uint64 // address of its reg_proc when it was read
+	attempts   int    // that found it incomplete
+	complete   bool
+}
+
+// identities remembers processes by their pid terms. A VM uses a pid again only
+// after all others, which are 2^28 or more.
+type identities = lru.Cache[uint64, *identity]
+
+// Identify names the process at addr. head is a copy of its first bytes (as
+// many as Layout.Process needs, HeadSize do), taken when it ran, and holds what
+// it says against what is in memory now. root is the name of the function at
+// the root of its stack, empty if not known. initial has the terms {M,F,A} of
+// proc_lib's $initial_call if they were copied too, zeros if not.
+//
+// The same process yields the same pointer as long as its name stays the same.
+// What can't be read, because the process has ended, is left out: the error
+// tells only that head is no process.
+func (t *Target) Identify(addr uint64, head []byte, root string, initial [3]uint64) (*collector.Process, error) {
+	l := &t.Layout.Process
+	if len(head) < int(max(l.ID, l.Registered, l.Dictionary, l.Initial+t.Layout.MFA.Size-8)+8) {
+		return nil, fmt.Errorf("identify process at %#x: only %d bytes of it", addr, len(head))
+	}
+	pid := headWord(head, l.ID)
+	text, ok := t.FormatPID(pid)
+	if !ok {
+		return nil, fmt.Errorf("identify process at %#x: %#x is not a pid", addr, pid)
+	}
+	registered := headWord(head, l.Registered)
+
+	t.identifying.Lock()
+	defer t.identifying.Unlock()
+	known, ok := t.identities.Get(pid)
+	if ok && known.complete && (known.registered == registered || registered == 0) {
+		return known.process, nil
+	}
+	if !ok {
+		known = &identity{process: &collector.Process{PID: text}}
+		t.identities.Add(pid, known)
+	}
+	if known.registered != registered {
+		known.attempts = 0
+	}
+	process := *known.process
+	known.complete = t.describe(&process, addr, head, registered, root, initial)
+	known.attempts++
+	known.complete = known.complete || known.attempts >= identifyAttempts
+	known.registered = registered
+	if process != *known.process {
+		known.process = &process
+	}
+	return known.process, nil
+}
+
+// describe fills in what is not known of a process, or has changed. It tells
+// whether there is nothing more to learn.
+func (t *Target) describe(p *collector.Process, addr uint64, head []byte, registered uint64, root string, initial [3]uint64) (complete bool) {
+	complete = true
+	if registered != 0 {
+		name, ok := t.registeredName(registered, addr)
+		if ok {
+			p.RegisteredName = name
+		}
+		complete = ok
+	}
+	call, final := t.initialCall(head, initial)
+	if call != "" && (final || p.InitialCall == "") {
+		p.InitialCall = call
+	}
+	complete = complete && final
+	switch {
+	case p.RegisteredName != "":
+		p.Name, p.Kind = p.RegisteredName, Kind(p.RegisteredName)
+		return complete
+	case p.InitialCall != "" && p.InitialCall != spawnedFunction:
+		p.Name = p.InitialCall
+	case root != "" && root != spawnedFunction && isProvisional(p.Name):
+		p.Name = root
+	case p.Name == "" && p.InitialCall != "":
+		p.Name = p.InitialCall
+	case p.Name == "":
+		p.Name = unknownProcess
+	}
+	p.Kind = p.Name
+	return complete && !isProvisional(p.Name)
+}
+
+// isProvisional tells whether a name only says that none is known yet.
+func isProvisional(name string) bool {
+	return name == "" || name == spawnedFunction || name == unknownProcess
+}
+
+// registeredName reads the name that the reg_proc at an address gives a process.
+func (t *Target) registeredName(at, process uint64) (string, bool) {
+	l := &t.Layout.Name
+	entry := make([]byte, max(l.Process, l.Name)+8)
+	if t.Memory.Read(entry, at) != nil || headWord(entry, l.Process) != process {
+		return "", false
+	}
+	text, ok := t.Atom(headWord(entry, l.Name))
+	return atomName(text), ok
+}
+
+// initialCall returns the function a process was spawned with; of one that
+// proc_lib started, the function proc_lib was told. final tells whether another
+// look would not say more.
+func (t *Target) initialCall(head []byte, initial [3]uint64) (call string, final bool) {
+	spawned := t.spawnedWith(head)
+	dictionary := headWord(head, t.Layout.Process.Dictionary)
+	// The VM uses the module's place for other things when the process exits.
+	ending := !IsAtom(spawned.module)
+	if !ending && !t.isProcLib(spawned) {
+		call, ok := t.name(spawned)
+		return call, ok
+	}
+	if f, err := toMFA(t.Memory, initial); err == nil {
+		if call, ok := t.name(f); ok {
+			return call, true
+		}
+	}
+	for range dictionaryAttempts {
+		call, err := t.dictionaryCall(dictionary)
+		if err == nil {
+			return call, true
+		}
+		if errors.Is(err, errAbsent) {
+			break
+		}
+	}
+	call, _ = t.name(spawned)
+	return call, false
+}
+
+// spawnedWith returns what the head of a process says it was spawned with.
+func (t *Target) spawnedWith(head []byte) mfa {
+	at, l := t.Layout.Process.Initial, &t.Layout.MFA
+	return mfa{headWord(head, at+l.Module), headWord(head, at+l.Function), headWord(head, at+l.Arity)}
+}
+
+// isProcLib tells whether a function is proc_lib:init_p, with which proc_lib
+// starts all its processes. Their initial call is then what proc_lib keeps in
+// the dictionary (proc_lib:translate_initial_call/1, c:i/0).
+func (t *Target) isProcLib(f mfa) bool {
+	module, _ := t.Atom(f.module)
+	function, _ := t.Atom(f.function)
+	return module == "proc_lib" && function == "init_p"
+}
+
+// dictionaryCall reads $initial_call from a process dictionary.
+func (t *Target) dictionaryCall(at uint64) (string, error) {
+	if at == 0 {
+		return "", errAbsent
+	}
+	if t.initialCallKey == 0 {
+		// A VM that was just started may not have had the atom at attach.
+		key, ok := t.AtomNamed("$initial_call")
+		if !ok {
+			return "", errAbsent
+		}
+		t.initialCallKey = key
+	}
+	term, err := dictionaryValue(t.Memory, &t.Layout.Dictionary, at, t.initialCallKey)
+	if err != nil {
+		return "", err
+	}
+	f, err := readMFA(t.Memory, term)
+	if err != nil {
+		return "", err
+	}
+	call, ok := t.name(f)
+	if !ok {
+		return "", errTorn
+	}
+	return call, nil
+}
+
+// readHead copies the head of the process at an address.
+func (t *Target) readHead(addr uint64) ([]byte, error) {
+	head := make([]byte, HeadSize)
+	return head, t.Memory.Read(head, addr)
+}

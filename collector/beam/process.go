@@ -1,0 +1,90 @@
+package beam
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/beamprof/beamprof/collector/beam/memory"
+)
+
+// maxProcesses is ERTS_PTAB_MAX_SIZE (erl_ptab.h): slots of erts_proc.
+const maxProcesses = 1 << 27
+
+// processTable is what never changes of erts_proc, the table of all processes.
+type processTable struct {
+	at        uint64 // address of erts_proc
+	slots     uint64 // address of the array of pointers
+	max       uint32 // its length
+	indexMask uint32
+	invalid   uint64 // what a reserved slot points to
+}
+
+// readProcessTable reads and checks the fixed part of erts_proc.
+func (t *Target) readProcessTable() (processTable, error) {
+	at, ok := t.Symbol("erts_proc")
+	if !ok {
+		return processTable{}, fmt.Errorf("%w: erts_proc: %w", ErrUnsupported, errNoSymbol)
+	}
+	l := &t.Layout.Table
+	table := make([]byte, l.Size)
+	if err := t.Memory.Read(table, at); err != nil {
+		return processTable{}, fmt.Errorf("%w: erts_proc: %w", ErrUnsupported, err)
+	}
+	p := processTable{
+		at:        at,
+		slots:     binary.NativeEndian.Uint64(table[l.Slots:]),
+		max:       binary.NativeEndian.Uint32(table[l.Max:]),
+		indexMask: binary.NativeEndian.Uint32(table[l.IndexMask:]),
+		invalid:   binary.NativeEndian.Uint64(table[l.Invalid:]),
+	}
+	if p.max == 0 || p.max > maxProcesses || p.indexMask != p.max-1 {
+		return p, fmt.Errorf("%w: a process table of %d slots with mask %#x", ErrUnsupported, p.max, p.indexMask)
+	}
+	return p, nil
+}
+
+// slot returns the slot of the process table that a pid belongs to.
+func (t *Target) slot(pid uint64) uint64 {
+	return pid >> t.Layout.PID.IndexShift & uint64(t.processes.indexMask)
+}
+
+// ProcessByPID returns the address of the live process with a pid.
+func (t *Target) ProcessByPID(pid uint64) (addr uint64, ok bool) {
+	if !IsPID(pid) {
+		return 0, false
+	}
+	addr, err := memory.Uint64(t.Memory, t.processes.slots+8*t.slot(pid))
+	if err != nil || !t.isProcess(addr) {
+		return 0, false
+	}
+	id, err := memory.Uint64(t.Memory, addr+uint64(t.Layout.Process.ID))
+	return addr, err == nil && id == pid
+}
+
+// isProcess tells whether what a slot holds can be the address of a process:
+// it may be empty, or reserved for one that is being made.
+func (t *Target) isProcess(addr uint64) bool {
+	return addr != 0 && addr%8 == 0 && addr != t.processes.invalid
+}
+
+// FormatPID returns a pid as the VM prints it: "<0.123.0>".
+func (t *Target) FormatPID(term uint64) (string, bool) {
+	if !IsPID(term) {
+		return "", false
+	}
+	return t.Layout.PID.format(term), true
+}
+
+// format writes a pid of the VM's own. The number of its node is always 0.
+func (l PIDLayout) format(term uint64) string {
+	data := term >> 4 & (1<<(l.NumberBits+l.SerialBits) - 1)
+	return fmt.Sprintf("<0.%d.%d>", data&(1<<l.NumberBits-1), data>>l.NumberBits)
+}
+
+// ProcessSlots returns the address of the process table's first slot: 64-bit
+// pointers to struct process, or other values in slots not in use.
+func (t *Target) ProcessSlots() uint64 { return t.processes.slots }
+
+// ProcessIndexMask returns the mask of a slot's number, after a pid was shifted
+// right by Layout.PID.IndexShift.
+func (t *Target) ProcessIndexMask() uint32 { return t.processes.indexMask }
