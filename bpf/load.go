@@ -12,6 +12,7 @@ import (
 type (
 	Header     = samplerHeader    // head of a RecordSample, before its payload
 	Term       = samplerTerm      // one element of the payload's terms part
+	Caller     = samplerCaller    // head of one element of the payload's callers part
 	Target     = samplerTarget    // where the fields of a VM's structs are
 	Scheduler  = samplerScheduler // a thread's scheduler data
 	CodeRecord = codeCodeRecord   // a whole RecordCode

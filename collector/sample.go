@@ -103,6 +103,14 @@ type Process struct {
 	InitialCall    string // "module:function/arity", proc_lib's own initial call where there is one
 }
 
+// Caller is a process that waits for the reply of the process before it in a
+// chain of calls to generic servers.
+type Caller struct {
+	Process *Process
+	Request string   // tag of the request that it handles itself, or empty
+	Stack   []*Frame // its Erlang stack, leaf first, without the frames missing in deep ones
+}
+
 // Sample is one tick of the sampling clock on one thread of the target.
 type Sample struct {
 	Time       uint64 // nanoseconds of CLOCK_MONOTONIC
@@ -112,6 +120,7 @@ type Sample struct {
 	Process    *Process // nil if the thread was running no Erlang process
 	Request    string   // tag of the gen call, cast or info in progress, or empty
 	OnBehalfOf string   // kind of the process that asked, or empty
+	Callers    []Caller // who asked, and who asked that one, ...; valid only during the callback
 	Truncated  bool     // frames are missing; a marker frame stands for them
 	Partial    bool     // native unwinding ended before its boundary
 }

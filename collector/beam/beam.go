@@ -66,7 +66,7 @@ func attach(pid int) (_ *Target, err error) {
 			return
 		}
 		if gone := t.Memory.Read(make([]byte, 1), t.NormalExit); errors.Is(gone, memory.ErrExited) {
-			err = ErrNoProcess // whatever did not make sense
+			err = fmt.Errorf("%w (%w)", ErrNoProcess, err) // whatever did not make sense
 		}
 		t.Memory.Close()
 	}()
@@ -155,7 +155,7 @@ func procError(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("%w (%w)", ErrPermission, err)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, memory.ErrExited):
-		return ErrNoProcess
+		return fmt.Errorf("%w (%w)", ErrNoProcess, err)
 	}
 	return err
 }

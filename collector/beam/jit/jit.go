@@ -43,11 +43,13 @@ var (
 	ErrLayout = errors.New("unknown layout of the VM's JIT list")
 	// ErrIncomplete says that some code could not be read and has no names.
 	ErrIncomplete = errors.New("not all JIT code could be read")
+	// ErrUnstable says that the VM removed code during each of several looks at the list. The next call may succeed.
+	ErrUnstable = errors.New("the VM's JIT list kept changing while it was read")
 )
 
 const (
-	maxAttempts = 4                // looks at a list that changes or does not make sense
-	retryDelay  = time.Millisecond // before the second look, doubled for each further one
+	maxAttempts = 8                // looks at a list that changes or does not make sense
+	retryDelay  = time.Millisecond // before each further look
 	// recheck is how often, in nanoseconds of the caller's clock, the list is
 	// walked although its descriptor looks the same: removals may not show there.
 	recheck = 1_000_000_000
@@ -70,8 +72,8 @@ type Table struct {
 // descriptor is the address of the VM's __jit_debug_descriptor.
 //
 // If some of it does not make sense even after a few attempts, Open returns
-// the table of the rest together with an error that wraps ErrIncomplete.
-// With any other error the table is nil.
+// the table of the rest together with an error that wraps ErrIncomplete. If
+// there is no table, it is an ErrNoCode, ErrLayout, ErrUnstable or memory's.
 func Open(memory Memory, descriptor uint64) (*Table, error) {
 	return open(memory, descriptor, retryDelay)
 }
@@ -86,12 +88,8 @@ func open(memory Memory, descriptor uint64, delay time.Duration) (*Table, error)
 	if d.first == 0 {
 		return nil, fmt.Errorf("%w: it is an interpreter or still starting", ErrNoCode)
 	}
-	_, err = t.update(d, 0)
-	if t.list.emulator == nil {
-		if err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("%w: no emulator information", ErrLayout)
+	if _, err = t.update(d, 0); t.list.emulator == nil {
+		return nil, err
 	}
 	t.normalExit, t.frameLayout = t.list.emulator.normalExit, t.list.emulator.frameLayout
 	return t, err
@@ -129,7 +127,7 @@ func (t *Table) update(d descriptor, at uint64) (bool, error) {
 	held := t.index.Load().held()
 	for attempt := range maxAttempts {
 		if attempt > 0 {
-			time.Sleep(t.delay << (attempt - 1))
+			time.Sleep(t.delay)
 			fresh, readErr := readDescriptor(t.list.memory, t.list.address)
 			if readErr != nil {
 				return false, readErr

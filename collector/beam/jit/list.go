@@ -52,39 +52,43 @@ func readEntry(memory Memory, address uint64) (entry, error) {
 }
 
 // walk reads the entries from first up to the end of the list or the one at
-// stop, and which of the two (0 or stop) it came to. With an error it returns
-// those before the fault.
+// stop, and tells which of the two (0 or stop) it came to. With an error it
+// returns those before the fault.
 func walk(memory Memory, first, stop uint64) (entries []entry, end uint64, err error) {
-	var mark uint64 // an address passed, moved on at each power of two: a loop comes by
+	seen := make(map[uint64]bool)
 	address := first
 	for address != 0 && address != stop {
-		if address == mark {
-			return withoutRepeats(entries), address, fmt.Errorf("the JIT list loops at entry %#x", address)
+		if seen[address] {
+			return entries, address, fmt.Errorf("the JIT list loops at entry %#x", address)
 		}
-		n := len(entries)
-		if n == MaxEntries {
+		if len(entries) == MaxEntries {
 			return entries, address, fmt.Errorf("the JIT list has more than %d entries", MaxEntries)
-		}
-		if n&(n-1) == 0 {
-			mark = address
 		}
 		e, err := readEntry(memory, address)
 		if err != nil {
-			return entries, address, fmt.Errorf("read entry %d of the JIT list: %w", n, err)
+			return entries, address, fmt.Errorf("read entry %d of the JIT list: %w", len(entries), err)
 		}
+		seen[address] = true
 		entries = append(entries, e)
 		address = e.next
 	}
 	return entries, address, nil
 }
 
-func withoutRepeats(entries []entry) []entry {
-	seen := make(map[uint64]bool, len(entries))
-	return slices.DeleteFunc(entries, func(e entry) bool {
-		repeated := seen[e.address]
-		seen[e.address] = true
-		return repeated
-	})
+// addresses is the set of the entries' addresses.
+func addresses(entries []entry) map[uint64]bool {
+	set := make(map[uint64]bool, len(entries))
+	for _, e := range entries {
+		set[e.address] = true
+	}
+	return set
+}
+
+// alive tells whether an entry seen before is still in the list: one that was
+// freed has another successor, and not one that is listed.
+func (e entry) alive(memory Memory, listed map[uint64]bool) bool {
+	now, err := readEntry(memory, e.address)
+	return err == nil && now.symfile == e.symfile && now.size == e.size && (now.next == e.next || listed[now.next])
 }
 
 // record is an entry that was taken in.
@@ -128,7 +132,7 @@ func unknown(records []*record, seen []entry) []entry {
 	for _, r := range records {
 		known[r.address] = r
 	}
-	return slices.DeleteFunc(seen, func(e entry) bool {
+	return slices.DeleteFunc(slices.Clone(seen), func(e entry) bool {
 		r := known[e.address]
 		return r != nil && r.is(e)
 	})

@@ -6,9 +6,6 @@ import (
 	"hash/maphash"
 )
 
-// errUnstable says that every look at the list saw another one.
-var errUnstable = errors.New("the VM's JIT list kept changing while it was read: try again")
-
 // list is what is known of the VM's list. It is used under Table.refresh.
 type list struct {
 	memory     Memory
@@ -47,49 +44,47 @@ func (l *list) look(d descriptor, held int) (change, error) {
 	if !c.removes && len(l.records) > 0 {
 		stop = l.records[0].address
 	}
-	entries, end, walkErr := walk(l.memory, d.first, stop)
-	fresh, kept := len(entries), l.records
+	seen, end, walkErr := walk(l.memory, d.first, stop)
+	if walkErr == nil && end == 0 {
+		walkErr = l.whole(seen)
+	}
+	fresh, kept := seen, l.records
 	switch {
 	case walkErr != nil: // what follows is not known: keep it
-		entries = unknown(l.records, entries)
-		fresh = len(entries)
+		fresh = unknown(l.records, seen)
 	case end == 0:
-		fresh, kept, c.removed = match(l.records, entries)
+		var n int
+		n, kept, c.removed = match(l.records, seen)
 		reused := l.reused(kept)
 		c.removed = append(c.removed, kept[:reused]...)
-		kept = kept[reused:]
-		fresh += reused
+		kept, fresh = kept[reused:], seen[:n+reused]
 	}
-	loadErr := l.load(&c, entries[:fresh], MaxTotal-held)
+	err := errors.Join(walkErr, l.load(&c, fresh, addresses(seen), MaxTotal-held))
 	c.records = append(c.records, kept...)
-	err := errors.Join(walkErr, loadErr)
-	if c.removes && !l.stable(d, entries, err != nil) {
-		return change{}, errUnstable
+	if c.emulator == nil {
+		err = errors.Join(err, fmt.Errorf("%w: there is no emulator information", ErrLayout))
 	}
-	if err != nil {
-		return c, fmt.Errorf("%w: %w", ErrIncomplete, err)
+	if err == nil {
+		return c, nil
 	}
-	return c, nil
+	// What makes no sense may only be out of date.
+	if now, readErr := readDescriptor(l.memory, l.address); c.removes && (readErr != nil || now != d) {
+		return change{}, ErrUnstable
+	}
+	return c, fmt.Errorf("%w: %w", ErrIncomplete, err)
 }
 
-// stable tells whether the entries are still as they were read: one that was
-// freed, or whose neighbour was, is not. Others may have come before them,
-// unless something failed: what was read may be a freed entry then.
-func (l *list) stable(d descriptor, entries []entry, failed bool) bool {
-	for i, before := range entries {
-		now, err := readEntry(l.memory, before.address)
-		if i == 0 {
-			now.prev = before.prev // changes when another one comes before it
-		}
-		if err != nil || now != before {
-			return false
-		}
+// whole tells whether entries end with the oldest one known: the VM's own code
+// is never removed, so otherwise the way led through a freed entry.
+func (l *list) whole(seen []entry) error {
+	if len(l.records) == 0 {
+		return nil
 	}
-	if !failed {
-		return true
+	oldest := l.records[len(l.records)-1].address
+	if len(seen) == 0 || seen[len(seen)-1].address != oldest {
+		return fmt.Errorf("the JIT list ends without entry %#x", oldest)
 	}
-	now, err := readDescriptor(l.memory, l.address)
-	return err == nil && now == d
+	return nil
 }
 
 // reused returns how many of the newest records are not what is in the list
@@ -112,15 +107,19 @@ func (l *list) reused(kept []*record) int {
 }
 
 // load reads the symfiles of new entries, the newest first, up to a number of
-// bytes in all.
-func (l *list) load(c *change, entries []entry, budget int) error {
+// bytes in all. Entries that are gone by then, as the others listed show, are
+// left out.
+func (l *list) load(c *change, entries []entry, listed map[uint64]bool, budget int) error {
 	var failed []error
 	more := 0
 	for _, e := range entries {
 		r := &record{address: e.address, symfile: e.symfile, size: e.size, life: &life{}}
+		info, m, err := l.parse(r, &budget)
+		if c.removes && !e.alive(l.memory, listed) {
+			continue
+		}
 		c.records = append(c.records, r)
 		c.born = append(c.born, r.life)
-		info, m, err := l.parse(r, &budget)
 		switch {
 		case err != nil:
 			r.unreadable = true

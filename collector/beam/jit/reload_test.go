@@ -129,7 +129,7 @@ func TestBusyLoading(t *testing.T) {
 		{_, Binary, _} = code:get_object_code(reloaded),
 		Churn = fun Churn(0) -> done; Churn(N) ->
 			{module, _} = code:load_binary(reloaded, "", Binary), code:purge(reloaded), Churn(N - 1) end,
-		Evaluator = self(), spawn(fun() -> Evaluator ! {churned, Churn(3000)} end), ok`)
+		Evaluator = self(), spawn(fun() -> Evaluator ! {churned, Churn(1000)} end), ok`)
 	table := openVM(t, vm)
 	for at := uint64(1); at < 400; at++ {
 		if _, err := table.Refresh(at); err != nil {

@@ -1,0 +1,117 @@
+package sampler
+
+import (
+	"unsafe"
+
+	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam/gen"
+)
+
+// behaviourDepth is how many frames from the root a behaviour's own may be: its
+// loop is called from proc_lib's two.
+const behaviourDepth = 6
+
+// asked tells what a process is doing for another one: the request it handles,
+// the kind of the process that asked, and the chain of processes that wait.
+func (d *decoder) asked(r *record, s *collector.Sample) {
+	call, ok := d.request(chunk{r.ErlangRoot, r.root}, d.spans, r.terms, r.Time)
+	if !ok {
+		return
+	}
+	s.Request = call.Request
+	s.Callers = d.callers(r, call.From)
+	if len(s.Callers) > 0 {
+		s.OnBehalfOf = s.Callers[0].Process.Kind
+	} else {
+		s.OnBehalfOf = d.people.onBehalfOf(call.From)
+	}
+}
+
+// request finds the request that a process handles in its frames near the root:
+// lower is the copy of its stack next to the root, spans are all its frames.
+func (d *decoder) request(lower chunk, spans []span, terms []byte, at uint64) (gen.Call, bool) {
+	if len(terms) == 0 {
+		return gen.Call{}, false
+	}
+	for i := len(spans) - 1; i >= 0 && i >= len(spans)-behaviourDepth; i-- {
+		function := d.frames.jitFrame(place{pc: spans[i].pc}, at).Function
+		if !gen.IsFrame(function) {
+			continue
+		}
+		d.terms = copiedTerms{target: d.target, bytes: terms}
+		if call, ok := gen.Decode(function, d.registers(lower, spans[i]), &d.terms); ok {
+			return call, true
+		}
+	}
+	return gen.Call{}, false
+}
+
+// registers returns the Y registers of a frame in the root part of a stack.
+func (d *decoder) registers(lower chunk, s span) []uint64 {
+	last := s.next
+	if d.target.Code.FrameLayout() == 1 { // the next frame's saved frame pointer
+		last -= 8
+	}
+	d.y = d.y[:0]
+	for at := s.from + 8; at < last && lower.contains(at); at += 8 {
+		d.y = append(d.y, lower.word(at))
+	}
+	return d.y
+}
+
+// callerSize is the size of the fixed part of a copied caller.
+const callerSize = int(unsafe.Sizeof(bpf.Caller{}))
+
+// callers returns the chain of processes that wait for a sampled one: the first
+// has the pid from, which the frames of the sampled one hold, and so on. The
+// kernel side followed what looked like it; where that was something else the
+// chain ends.
+func (d *decoder) callers(r *record, from uint64) []collector.Caller {
+	d.chain, d.chainStacks = d.chain[:0], d.chainStacks[:0]
+	layout := &d.target.Layout.Process
+	for rest := r.callers; len(rest) >= callerSize && from != 0; {
+		var c bpf.Caller
+		copy(unsafe.Slice((*byte)(unsafe.Pointer(&c)), callerSize), rest)
+		rest = rest[callerSize:]
+		stackEnd := uint64(c.StackLength)
+		termsEnd := stackEnd + uint64(c.TermsLength)
+		if termsEnd > uint64(len(rest)) || wordAt(c.Head[:], layout.ID) != from {
+			break
+		}
+		stack := erlangStack{
+			top:        wordAt(c.Head[:], layout.Stop),
+			lower:      chunk{c.Stack, rest[:stackEnd]},
+			normalExit: d.target.NormalExit,
+		}
+		terms := rest[stackEnd:termsEnd]
+		rest = rest[termsEnd:]
+		spans, missing, complete := stack.walk(d.code, d.chainSpans[:0])
+		d.chainSpans = spans
+		if !complete {
+			break
+		}
+		first := len(d.chainStacks)
+		if i := wordAt(c.Head[:], layout.I); d.code.Contains(i) {
+			d.chainStacks = append(d.chainStacks, d.frames.jitFrame(place{i, true}, r.Time).Frame)
+		}
+		d.chainStacks = d.frames.appendErlang(d.chainStacks, spans, missing, r.Time)
+		frames := d.chainStacks[first:len(d.chainStacks):len(d.chainStacks)]
+		process := d.people.get(c.Process, c.Head[:], rootOf(frames), [3]uint64{})
+		if process == nil {
+			break
+		}
+		call, _ := d.request(stack.lower, spans, terms, r.Time)
+		d.chain = append(d.chain, collector.Caller{Process: process, Request: call.Request, Stack: frames})
+		from = call.From
+	}
+	return d.chain
+}
+
+// rootOf returns the function at the root of a stack.
+func rootOf(stack []*collector.Frame) string {
+	if len(stack) == 0 {
+		return ""
+	}
+	return stack[len(stack)-1].Function
+}

@@ -1,0 +1,170 @@
+package sampler
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/perf"
+	"golang.org/x/sys/unix"
+
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
+)
+
+// benchmarkFrequency is how often a second the benchmarks sample: often, to
+// have many samples soon.
+const benchmarkFrequency = 999
+
+// BenchmarkKernelSide measures what one sample costs in the kernel, beside a
+// program that only outputs a record of 1 KiB. Both run at the ticks of clocks of
+// their own with the same period. Ticks that hit other processes are charged to
+// the samples.
+func BenchmarkKernelSide(b *testing.B) {
+	for _, l := range stackLoads {
+		b.Run(l.name, func(b *testing.B) {
+			target := startLoad(b, l)
+			b.Run("sample", func(b *testing.B) { benchmarkKernelSide(b, target) })
+		})
+	}
+}
+
+func benchmarkKernelSide(b *testing.B, target *beam.Target) {
+	countRunTime(b)
+	session, err := Open(target, Options{Frequency: benchmarkFrequency})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer session.Close()
+	empty := startEmpty(b, target.PID, benchmarkFrequency)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var samples, bytes int
+	var frames [collector.FrameMarker + 1]int
+	if err := session.Run(ctx, func(s *collector.Sample) {
+		r := &session.record
+		samples++
+		bytes += int(unsafe.Sizeof(r.Header)) + int(r.Payload)
+		for _, f := range s.Stack {
+			frames[f.Kind]++
+		}
+		if samples == b.N {
+			cancel()
+		}
+	}); err != nil {
+		b.Fatal(err)
+	}
+	per := func(total float64, unit string) { b.ReportMetric(total/float64(samples), unit) }
+	b.ReportMetric(0, "ns/op") // the clock's period
+	per(runTime(b, session.programs.Sample), "kernel-ns/sample")
+	per(runTime(b, empty.program), "empty-ns/sample")
+	per(float64(bytes), "bytes/sample")
+	per(float64(frames[collector.FrameErlang]), "erlang-frames")
+	per(float64(frames[collector.FrameNative]), "native-frames")
+	per(float64(frames[collector.FrameKernel]), "kernel-frames")
+}
+
+// countRunTime makes the kernel measure its programs' run time during the
+// benchmark.
+func countRunTime(b *testing.B) {
+	b.Helper()
+	if stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME); err == nil { // Linux 5.8
+		b.Cleanup(func() { stats.Close() })
+		return
+	}
+	const switchFile = "/proc/sys/kernel/bpf_stats_enabled"
+	before, err := os.ReadFile(switchFile)
+	if err != nil {
+		b.Skipf("this kernel does not measure the run time of BPF programs: %v", err)
+	}
+	if err := os.WriteFile(switchFile, []byte("1"), 0); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = os.WriteFile(switchFile, []byte(strings.TrimSpace(string(before))), 0) })
+}
+
+// runTime returns how long a program ran since it was loaded, in ns.
+func runTime(b *testing.B, program *ebpf.Program) float64 {
+	b.Helper()
+	stats, err := program.Stats()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(stats.Runtime.Nanoseconds())
+}
+
+// emptyOutput is what the empty program outputs for each tick, in bytes.
+const emptyOutput = 1024
+
+// empty is a sampler that takes no samples: at each tick that hits the target it
+// outputs a record of fixed size and content.
+type empty struct {
+	program *ebpf.Program
+	events  *perfEvents
+	reader  *perf.Reader
+}
+
+// startEmpty samples a process with an empty program until the benchmark ends.
+func startEmpty(b *testing.B, pid, frequency int) *empty {
+	b.Helper()
+	must := func(err error) {
+		if err != nil {
+			b.Helper()
+			b.Fatal(err)
+		}
+	}
+	output, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerfEventArray})
+	must(err)
+	b.Cleanup(func() { output.Close() })
+	scratch, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: emptyOutput, MaxEntries: 1})
+	must(err)
+	b.Cleanup(func() { scratch.Close() })
+	e := &empty{}
+	e.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "empty", Type: ebpf.PerfEvent, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Reg(asm.R6, asm.R1),
+			asm.FnGetCurrentPidTgid.Call(),
+			asm.RSh.Imm(asm.R0, 32),
+			asm.JNE.Imm(asm.R0, int32(pid), "end"),
+			asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, -4),
+			asm.LoadMapPtr(asm.R1, scratch.FD()),
+			asm.FnMapLookupElem.Call(),
+			asm.JEq.Imm(asm.R0, 0, "end"),
+			asm.Mov.Reg(asm.R4, asm.R0),
+			asm.Mov.Reg(asm.R1, asm.R6),
+			asm.LoadMapPtr(asm.R2, output.FD()),
+			asm.LoadImm(asm.R3, 0xffffffff, asm.DWord), // BPF_F_CURRENT_CPU
+			asm.Mov.Imm(asm.R5, emptyOutput),
+			asm.FnPerfEventOutput.Call(),
+			asm.Mov.Imm(asm.R0, 0).WithSymbol("end"),
+			asm.Return(),
+		},
+	})
+	must(err)
+	b.Cleanup(func() { e.program.Close() })
+	e.reader, err = perf.NewReaderWithOptions(output, minBuffer, perf.ReaderOptions{Watermark: minBuffer / 4})
+	must(err)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var record perf.Record
+		for e.reader.ReadInto(&record) == nil {
+		}
+	}()
+	e.events = newPerfEvents(e.program.FD(), frequency)
+	_, err = e.events.update()
+	b.Cleanup(func() {
+		e.events.close()
+		e.reader.Close()
+		<-done
+	})
+	must(err)
+	return e
+}
