@@ -68,7 +68,7 @@ func (t *frameTable) readHeader() (frames sectionRange, err error) {
 		return frames, errors.New(".eh_frame_hdr without a search table")
 	}
 	size, first := count*pairSize, uint64(c.at)
-	if count > maxTable/pairSize || first+size > header.size {
+	if count > maxTable/pairSize || first+size > header.size || size > t.object.extent(header.address+first) {
 		return frames, fmt.Errorf(".eh_frame_hdr with a table of %d entries", count)
 	}
 	t.base, t.table = header.address, make([]byte, size)

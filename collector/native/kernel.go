@@ -82,8 +82,8 @@ type kernelSymbol struct {
 // readKernelSymbols reads text of the form "address type name[\t[module]]".
 func readKernelSymbols(text io.Reader) (*KernelSymbols, error) {
 	var (
-		symbols = make([]kernelSymbol, 0, 1<<16)
-		names   = make([]byte, 0, 2<<20)
+		symbols = make([]kernelSymbol, 0, 1<<17)
+		names   = make([]byte, 0, 4<<20)
 		buf     = make([]byte, 256<<10)
 		filled  int
 		visible bool

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/beamprof/beamprof/collector/beam/memory"
 )
 
@@ -48,6 +50,9 @@ func (m *mapsFile) read() (text []byte, changed bool, err error) {
 		text = text[:len(text)+n]
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if errors.Is(err, unix.ESRCH) {
+			return nil, false, fmt.Errorf("process %d: %w", m.pid, memory.ErrExited)
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("read the mappings of process %d: %w", m.pid, err)

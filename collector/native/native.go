@@ -248,5 +248,5 @@ func (s *Space) load(r *region) (*object, error) {
 	return o, nil
 }
 
-// maxVDSO bounds the copy of the vdso, which has two pages.
+// maxVDSO bounds the copy of the vdso, which has a few pages.
 const maxVDSO = 64 << 10

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 var (
@@ -31,6 +32,7 @@ type object struct {
 	segments []elf.ProgHeader // PT_LOAD only
 	unwind   sectionRange     // .eh_frame_hdr; size 0 if there is none
 	ehFrame  sectionRange     // .eh_frame, from the section table; size 0 if not known
+	code     []codeSection    // from the section table, if there is one
 	tables   [2]symbolSection // .symtab and .dynsym, where they exist
 
 	frames      *frameTable // nil until needed
@@ -40,6 +42,13 @@ type object struct {
 
 // sectionRange is a range of an object: its vaddr and size in bytes.
 type sectionRange struct{ address, size uint64 }
+
+// codeSection is a section with instructions. Procedure linkage tables (PLT)
+// hold stubs that jump into other objects.
+type codeSection struct {
+	sectionRange
+	stubs bool
+}
 
 // symbolSection is where a symbol table and its strings are in the file.
 type symbolSection struct{ offset, size, names, namesSize uint64 }
@@ -81,6 +90,9 @@ func newObject(reader io.ReaderAt, name string, arch *architecture) (o *object, 
 		switch {
 		case s.Name == ".eh_frame" && s.Type != elf.SHT_NOBITS:
 			o.ehFrame = sectionRange{s.Addr, s.FileSize}
+		case s.Flags&elf.SHF_EXECINSTR != 0:
+			stubs := strings.HasPrefix(s.Name, ".plt") || s.Name == ".iplt"
+			o.code = append(o.code, codeSection{sectionRange{s.Addr, s.Size}, stubs})
 		case s.Type == elf.SHT_SYMTAB:
 			o.tables[0] = newSymbolSection(file, s)
 		case s.Type == elf.SHT_DYNSYM:
@@ -131,6 +143,16 @@ func (o *object) extent(vaddr uint64) uint64 {
 		}
 	}
 	return 0
+}
+
+// section returns the code section that a vaddr is in, or nil.
+func (o *object) section(vaddr uint64) *codeSection {
+	for i := range o.code {
+		if s := &o.code[i]; vaddr >= s.address && vaddr-s.address < s.size {
+			return s
+		}
+	}
+	return nil
 }
 
 // executable tells whether a vaddr is in a segment of code.
@@ -215,6 +237,9 @@ func (o *object) symbol(vaddr uint64) (name string, start uint64, ok bool) {
 // symbol, are in one function: a function that has no symbol would otherwise
 // pass for the one before it.
 func (o *object) oneFunction(start, vaddr uint64) bool {
+	if o.section(start) != o.section(vaddr) {
+		return false
+	}
 	f, err := o.frame(vaddr)
 	if err == nil {
 		return f.start <= start

@@ -16,13 +16,14 @@ import (
 var errNoFile = errors.New("not a file")
 
 // openMapped opens the file behind a mapping of the process, also if the file
-// was deleted or replaced since, or lies in a container's file system.
+// was deleted or replaced since, or lies in a container's file system. The
+// error is errNoFile if there is none.
 //
 //  1. /proc/PID/map_files gives the very file, but needs CAP_SYS_ADMIN or
 //     CAP_CHECKPOINT_RESTORE.
 //  2. /proc/PID/exe gives the very main program.
-//  3. The path below /proc/PID/root may by now be another file, so it must
-//     show that it is the one: same inode, or the same bytes as in memory.
+//  3. The path, below /proc/PID/root or as it is, may by now be another file,
+//     so it must show that it is the one: same inode, or same bytes as in memory.
 func (s *Space) openMapped(m *mapLine) (*os.File, error) {
 	file, err := openRegular(fmt.Sprintf("/proc/%d/map_files/%x-%x", s.pid, m.start, m.limit))
 	if err == nil || errors.Is(err, errNoFile) {
@@ -35,18 +36,10 @@ func (s *Space) openMapped(m *mapLine) (*os.File, error) {
 		return file, nil
 	}
 	if m.deleted {
-		return nil, fmt.Errorf("%s was deleted or replaced, and its mapping is not accessible "+
-			"(run as root or with CAP_SYS_ADMIN): %w", m.path, err)
+		return nil, fmt.Errorf("%s was deleted or replaced since it was loaded, and only root "+
+			"(CAP_SYS_ADMIN) can read it still: %w", m.path, err)
 	}
-	file, err = openRegular(fmt.Sprintf("/proc/%d/root%s", s.pid, m.path))
-	if err != nil {
-		return nil, err
-	}
-	if !s.sameFile(file, m) {
-		file.Close()
-		return nil, fmt.Errorf("%s is not the file that is mapped: it was replaced", m.path)
-	}
-	return file, nil
+	return s.openPath(m)
 }
 
 // isPseudoFile recognises the names the kernel gives to memory that is shared
@@ -73,6 +66,26 @@ func (s *Space) openProgram(m *mapLine) *os.File {
 		return nil
 	}
 	return file
+}
+
+// openPath returns the file that has the mapping's path now, if it is still
+// the same. The kernel writes paths from our root where it can, and from the
+// root of the process's mount namespace otherwise.
+func (s *Space) openPath(m *mapLine) (*os.File, error) {
+	var errs []error
+	for _, path := range []string{fmt.Sprintf("/proc/%d/root%s", s.pid, m.path), m.path} {
+		file, err := openRegular(path)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if s.sameFile(file, m) {
+			return file, nil
+		}
+		file.Close()
+		errs = append(errs, fmt.Errorf("%s is not the file that is mapped: it was replaced", path))
+	}
+	return nil, errors.Join(errs...)
 }
 
 // openRegular opens a regular file. The path is under the target's control:

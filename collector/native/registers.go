@@ -38,6 +38,9 @@ type architecture struct {
 	returnInRegister bool
 	// signedReturn: return addresses can carry pointer authentication codes.
 	signedReturn bool
+	// stubRow is how to unwind from a vaddr in a procedure linkage table that
+	// has no unwind information: not all linkers write it for what they make.
+	stubRow func(vaddr uint64) *row
 }
 
 // bitsOf returns the set of the registers given.

@@ -35,4 +35,29 @@ var hostArchitecture = architecture{
 	stackPointer:   RegisterRSP,
 	programCounter: RegisterRIP,
 	calleeSaved:    CalleeSaved,
+	stubRow:        stubRow,
+}
+
+// Entries of a procedure linkage table have 16 bytes. Those for lazy binding
+// push a number at byte 6, which ends with byte 10: psABI 1.0, figure 5.2. Others
+// only jump, and their bytes from 11 on are never executed.
+const (
+	stubSize   = 16
+	stubPushed = 11
+)
+
+var stubRows = [2]row{stubRowWith(8), stubRowWith(16)}
+
+func stubRowWith(offset int64) row {
+	return row{
+		cfa:           rule{kind: ruleRegister, register: RegisterRSP, offset: offset},
+		returnAddress: rule{kind: ruleOffset, offset: -8}, returnColumn: RegisterRIP,
+	}
+}
+
+func stubRow(vaddr uint64) *row {
+	if vaddr%stubSize >= stubPushed {
+		return &stubRows[1]
+	}
+	return &stubRows[0]
 }

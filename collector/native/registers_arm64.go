@@ -37,4 +37,12 @@ var hostArchitecture = architecture{
 	calleeSaved:      CalleeSaved,
 	returnInRegister: true,
 	signedReturn:     true,
+	stubRow:          func(uint64) *row { return &stubRow },
+}
+
+// stubRow: entries of a procedure linkage table do not touch the stack, nor
+// the link register: System V ABI for AArch64 (sysvabi64, 2023Q3), section 10.
+var stubRow = row{
+	cfa:           rule{kind: ruleRegister, register: RegisterSP},
+	returnAddress: rule{kind: ruleSame}, returnColumn: RegisterX30,
 }

@@ -110,7 +110,6 @@ func (c *rowCache) clear() { *c = rowCache{} }
 func (c *rowCache) slot(pc uint64) *rowSlot {
 	if c.slots == nil {
 		c.slots = make([]rowSlot, 1<<rowBits)
-		c.rows = map[string]*row{}
 	}
 	const golden = 0x9e3779b97f4a7c15 // 2^64 divided by the golden ratio: spreads neighbours
 	return &c.slots[pc*golden>>(64-rowBits)]
@@ -122,8 +121,8 @@ func (c *rowCache) shared(r *row) *row {
 	if known, ok := c.rows[string(c.scratch)]; ok {
 		return known
 	}
-	if len(c.rows) >= maxRows {
-		clear(c.rows) // slots may keep old rows, which stay right
+	if c.rows == nil || len(c.rows) >= maxRows {
+		c.rows = map[string]*row{} // slots may keep old rows, which stay right
 	}
 	kept := *r
 	kept.saved = slices.Clone(r.saved)

@@ -2,11 +2,17 @@ package native
 
 import "encoding/binary"
 
-// Stack is recorded stack memory: Bytes of the address Base on.
+// Stack is recorded stack memory: Bytes from the address Base on. It should
+// begin RedZone bytes below the stack pointer. Without that part, registers
+// that a leaf function saved there come out wrong; few functions do so.
 type Stack struct {
 	Base  uint64
 	Bytes []byte
 }
+
+// RedZone is how many bytes below the stack pointer belong to a function that
+// calls no others: System V psABI x86-64 1.0, section 3.2.2. (On arm64 it is 0.)
+const RedZone = 128
 
 // read fills buf with the memory at addr, if all of it was recorded.
 func (s *Stack) read(buf []byte, addr uint64) bool {
@@ -44,9 +50,10 @@ var endNames = [...]string{"boundary", "root", "memory", "broken"}
 func (e End) String() string { return endNames[e] }
 
 // Unwind walks native frames from regs, leaf first, and appends the program
-// counter of each to pcs: that of the first frame is exact, the others are
-// return addresses. A return address for which stop is true ends the walk
-// and is not appended. stack is the recorded memory.
+// counter of each to pcs: of the first frame the exact one, of the others the
+// return address, or one more than the address where a signal struck: the
+// byte before it is the frame's code either way. A return address for which
+// stop is true ends the walk and is not appended. stack is the recorded memory.
 //
 // regs are those of the last frame reached: after EndBoundary of the frame at
 // the boundary (PC the return address, SP the stack pointer after the return,
@@ -56,15 +63,24 @@ func (e End) String() string { return endNames[e] }
 // A register that is not known at the start stays unknown until a frame has
 // saved it; the walk goes on as long as it is not needed.
 func (s *Space) Unwind(regs *Registers, stack Stack, stop func(pc uint64) bool, pcs []uint64) ([]uint64, End) {
+	return s.unwind(regs, stack, stop, pcs, true)
+}
+
+// unwind is Unwind from any frame: exact tells that regs.PC is where the
+// thread is or a signal struck, and not behind a call.
+func (s *Space) unwind(regs *Registers, stack Stack, stop func(pc uint64) bool, pcs []uint64, exact bool) ([]uint64, End) {
+	leaf, first := exact, len(pcs)
 	// Every frame but the leaf's and a signal's takes stack: this bound only
 	// matters to memory that was made to lead in circles.
-	limit := len(stack.Bytes)/8 + 16
-	exact := true // regs.PC is where the thread is, not behind a call
-	for range limit {
-		pcs = append(pcs, regs.PC)
+	for range len(stack.Bytes)/8 + 16 {
 		at := regs.PC
 		if !exact {
 			at--
+		}
+		if len(pcs) == first {
+			pcs = append(pcs, regs.PC)
+		} else {
+			pcs = append(pcs, at+1)
 		}
 		row := s.row(at)
 		switch {
@@ -80,7 +96,7 @@ func (s *Space) Unwind(regs *Registers, stack Stack, stop func(pc uint64) bool, 
 		if caller.PC == 0 {
 			return pcs, EndRoot
 		}
-		if !s.plausible(regs, &caller, row, len(pcs) == 1) {
+		if !s.plausible(regs, &caller, row, leaf) {
 			return pcs, EndBroken
 		}
 		if stop != nil && stop(caller.PC) {
@@ -90,7 +106,7 @@ func (s *Space) Unwind(regs *Registers, stack Stack, stop func(pc uint64) bool, 
 		if s.find(caller.PC) == nil {
 			return pcs, EndBroken
 		}
-		*regs, exact = caller, row.signal
+		*regs, exact, leaf = caller, row.signal, row.signal
 	}
 	return pcs, EndBroken
 }
@@ -162,7 +178,14 @@ func (s *Space) returnAddress(regs *Registers, stack *Stack, row *row, cfa uint6
 func (s *Space) saved(regs *Registers, stack *Stack, row *row, rule *rule, cfa uint64, number uint8) (uint64, bool) {
 	switch rule.kind {
 	case ruleOffset:
-		return stack.word(cfa + uint64(rule.offset))
+		addr := cfa + uint64(rule.offset)
+		v, ok := stack.word(addr)
+		if !ok && addr < regs.SP && number != s.arch.programCounter {
+			// In epilogues the register was popped already, which compilers
+			// do not tell: the rule goes on to name the slot, below SP by now.
+			return value(s.arch, regs, uint64(number))
+		}
+		return v, ok
 	case ruleSame, ruleUnspecified:
 		return value(s.arch, regs, uint64(number))
 	case ruleRegister:
@@ -226,6 +249,9 @@ func (s *Space) computeRow(pc uint64) *row {
 	}
 	if r.object.framesError != nil {
 		s.problems[r.path] = r.object.framesError
+	}
+	if section := r.object.section(vaddr); section != nil && section.stubs {
+		return s.arch.stubRow(vaddr)
 	}
 	// Without unwind information a thread's first function is known by name.
 	if name, _, ok := r.object.symbol(vaddr); ok && threadRoots[name] {

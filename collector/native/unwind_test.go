@@ -79,6 +79,27 @@ func TestUnwindEndsWithRecordedMemory(t *testing.T) {
 	t.Error("the whole stack was never reached")
 }
 
+// A signal strikes between instructions: the frame it interrupted is at its
+// function's first one, so the byte before belongs to another function.
+func TestUnwindThroughSignal(t *testing.T) {
+	for _, name := range []string{"pie", "static"} {
+		t.Run(name, func(t *testing.T) {
+			pid := start(t, compile(t, builds[name]...), "with", "fault")
+			s := open(t, pid)
+			regs, stack := blocked(t, pid, pid)
+			pcs, end := s.Unwind(&regs, stack, nil, nil)
+			got := names(s, pcs)
+			if len(got) < 6 || end != EndRoot {
+				t.Fatalf("end %v, stack %q", end, got)
+			}
+			got[2] = "" // the C library's trampoline, which has no name of its own everywhere
+			if want := []string{"pause", "on_signal", "", "fault", "before_fault", "main"}; !slices.Equal(got[:6], want) {
+				t.Errorf("stack %q", got)
+			}
+		})
+	}
+}
+
 // Every thread of an idle VM blocks somewhere in the C library; what the
 // callee-saved registers hold there is not known to us. The schedulers were
 // called by JIT code, which is in no object; the other threads by clone.

@@ -1,8 +1,11 @@
 // A program with a known stack: main -> first -> second -> set_registers ->
 // hold -> pause. set_registers gives the callee-saved registers known values,
-// which hold overwrites. With an argument it never pauses but works through
-// library calls, a callback from one, and functions of its own.
+// which hold overwrites. With an argument it waits until someone sets go, and
+// then works for ever through library calls, a callback from one, and functions
+// of its own. With two arguments: main -> before_fault -> fault, whose first
+// instruction raises SIGILL or SIGTRAP -> on_signal -> pause.
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +13,7 @@
 
 void set_registers(void);
 volatile long sink;
+volatile int go;
 
 #if defined(__x86_64__)
 #define OVERWRITE() __asm__ volatile( \
@@ -34,7 +38,8 @@ __asm__(
 	"pop %r12\n.cfi_adjust_cfa_offset -8\n.cfi_restore r12\n"
 	"pop %rbp\n.cfi_adjust_cfa_offset -8\n.cfi_restore rbp\n"
 	"pop %rbx\n.cfi_adjust_cfa_offset -8\n.cfi_restore rbx\n"
-	"ret\n.cfi_endproc\n.size set_registers, .-set_registers\n");
+	"ret\n.cfi_endproc\n.size set_registers, .-set_registers\n"
+	".type fault, @function\nfault:\n.cfi_startproc\nud2\nret\n.cfi_endproc\n.size fault, .-fault\n");
 #elif defined(__aarch64__)
 #define OVERWRITE() __asm__ volatile( \
 	"mov x19, 0; mov x20, 0; mov x21, 0; mov x22, 0; mov x23, 0; mov x24, 0" \
@@ -51,8 +56,10 @@ __asm__(
 	"ldp x19, x20, [sp, 16]\nldp x21, x22, [sp, 32]\nldp x23, x24, [sp, 48]\n"
 	"ldp x29, x30, [sp], 64\n.cfi_restore 19\n.cfi_restore 20\n.cfi_restore 21\n.cfi_restore 22\n"
 	".cfi_restore 23\n.cfi_restore 24\n.cfi_restore 29\n.cfi_restore 30\n.cfi_def_cfa_offset 0\n"
-	"ret\n.cfi_endproc\n.size set_registers, .-set_registers\n");
+	"ret\n.cfi_endproc\n.size set_registers, .-set_registers\n"
+	".type fault, %function\nfault:\n.cfi_startproc\nbrk 1\nret\n.cfi_endproc\n.size fault, .-fault\n");
 #endif
+void fault(void);
 
 __attribute__((used, noinline)) void hold(void)
 {
@@ -75,6 +82,18 @@ __attribute__((noinline)) void first(int n)
 	sink += n;
 }
 
+__attribute__((noinline)) static void on_signal(int number)
+{
+	for (sink = number;;)
+		sink += pause();
+}
+
+__attribute__((noinline)) static void before_fault(int n)
+{
+	fault();
+	sink += n;
+}
+
 __attribute__((noinline)) static int compare(const void *a, const void *b)
 {
 	long x = *(const long *)a, y = *(const long *)b;
@@ -83,11 +102,11 @@ __attribute__((noinline)) static int compare(const void *a, const void *b)
 
 __attribute__((noinline)) static double work(long seed)
 {
-	long numbers[32];
+	long numbers[5];
 	char text[64];
-	for (int i = 0; i < 32; i++)
+	for (int i = 0; i < 5; i++)
 		numbers[i] = seed = seed * 6364136223846793005 + 1;
-	qsort(numbers, 32, sizeof numbers[0], compare);
+	qsort(numbers, 5, sizeof numbers[0], compare);
 	sink += snprintf(text, sizeof text, "%ld %f", numbers[0], (double)numbers[1]);
 	sink += (long)strlen(text) + (strchr(text, '7') != NULL);
 	char *copy = strdup(text);
@@ -100,6 +119,13 @@ int main(int argc, char **argv)
 {
 	puts("ready");
 	fflush(stdout);
+	if (argc > 2) {
+		signal(SIGILL, on_signal);
+		signal(SIGTRAP, on_signal);
+		before_fault(argc);
+	}
+	while (argc > 1 && !go)
+		;
 	for (long i = 0; argc > 1; i++)
 		sink += (long)work(i);
 	first(argc);

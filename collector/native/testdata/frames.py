@@ -1,6 +1,7 @@
 # For gdb: writes the registers, the stack memory and the frames of every thread
 # of the process attached to as JSON lines to $BEAMPROF_OUT, one per thread and
-# stop. $BEAMPROF_STEPS > 0: steps that many instructions in the current thread.
+# stop. $BEAMPROF_STEPS > 0: sets the variable go and steps that many
+# instructions in the current thread.
 import json, os
 import gdb
 
@@ -25,7 +26,7 @@ def state(frame):
 
 
 def stack(sp):
-    for size in (STACK, 4096 - sp % 4096):
+    for size in range(STACK, 0, -512):
         try:
             return gdb.selected_inferior().read_memory(sp, size).tobytes().hex()
         except gdb.MemoryError:
@@ -37,7 +38,8 @@ def record(out):
     frame = gdb.newest_frame()
     frames, first = [], state(frame)
     while frame is not None and len(frames) < 200:
-        if frame.type() != gdb.INLINE_FRAME:
+        # Tail calls leave no trace in memory: gdb infers them from debug information.
+        if frame.type() not in (gdb.INLINE_FRAME, gdb.TAILCALL_FRAME):
             frames.append(dict(state(frame), name=frame.name() or ""))
         try:
             frame = frame.older()
@@ -55,6 +57,8 @@ with open(os.environ["BEAMPROF_OUT"], "w") as out:
         for thread in gdb.selected_inferior().threads():
             thread.switch()
             record(out)
+    else:
+        gdb.execute("set {int}&go = 1")
     for _ in range(steps):
         gdb.execute("stepi", to_string=True)
         record(out)
