@@ -1,10 +1,14 @@
 package native
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"testing"
+
+	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
 // A frame that was met before, of a stack of about ten: what a sample costs.
@@ -70,12 +74,53 @@ func BenchmarkOpenObject(b *testing.B) {
 func held(make func() any) float64 {
 	var before, after runtime.MemStats
 	runtime.GC()
+	runtime.GC() // the first one may leave what had cleanups to run
 	runtime.ReadMemStats(&before)
 	kept := make()
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	runtime.KeepAlive(kept)
 	return float64(after.HeapAlloc) - float64(before.HeapAlloc)
+}
+
+// From nothing to the named stacks of all threads of a VM: what opening costs
+// before the first sample, and in memory.
+func BenchmarkFirstStacks(b *testing.B) {
+	vm := testsupport.StartVM(b, testsupport.Options{Eval: "crypto:start()"})
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", vm.PID))
+	if err != nil {
+		b.Fatal(err)
+	}
+	type thread struct {
+		Registers
+		Stack
+	}
+	var threads []thread
+	for _, task := range tasks {
+		tid, err := strconv.Atoi(task.Name())
+		if err != nil {
+			b.Fatal(err)
+		}
+		regs, stack := blocked(b, vm.PID, tid)
+		threads = append(threads, thread{regs, stack})
+	}
+	walk := func() *Space {
+		s, err := Open(vm.PID)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, t := range threads {
+			pcs, _ := s.Unwind(&t.Registers, t.Stack, nil, nil)
+			names(s, pcs)
+		}
+		return s
+	}
+	kept := held(func() any { return walk() })
+	for b.Loop() {
+		walk().Close()
+	}
+	b.ReportMetric(float64(len(threads)), "threads")
+	b.ReportMetric(kept, "held-B")
 }
 
 // A function's name, asked for the first time and again.
