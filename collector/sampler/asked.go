@@ -8,9 +8,12 @@ import (
 	"github.com/beamprof/beamprof/collector/beam/gen"
 )
 
-// behaviourDepth is how many frames from the root a behaviour's own may be: its
-// loop is called from proc_lib's two.
-const behaviourDepth = 6
+// A behaviour's loop is called from proc_lib's few frames next to the root; an
+// event manager calls its handlers from a recursion over all of them.
+const (
+	behaviourDepth = 6
+	handlersDepth  = 64
+)
 
 // asked tells what a process is doing for another one: the request it handles,
 // the kind of the process that asked, and the chain of processes that wait.
@@ -30,21 +33,24 @@ func (d *decoder) asked(r *record, s *collector.Sample) {
 
 // request finds the request that a process handles in its frames near the root:
 // lower is the copy of its stack next to the root, spans are all its frames.
-func (d *decoder) request(lower chunk, spans []span, terms []byte, at uint64) (gen.Call, bool) {
-	if len(terms) == 0 {
-		return gen.Call{}, false
-	}
-	for i := len(spans) - 1; i >= 0 && i >= len(spans)-behaviourDepth; i-- {
-		function := d.frames.jitFrame(place{pc: spans[i].pc}, at).Function
-		if !gen.IsFrame(function) {
+func (d *decoder) request(lower chunk, spans []span, terms []byte, at uint64) (call gen.Call, ok bool) {
+	d.terms = copiedTerms{target: d.target, bytes: terms}
+	for depth, limit := 1, behaviourDepth; depth <= min(limit, len(spans)); depth++ {
+		s := spans[len(spans)-depth]
+		function := d.frames.jitFrame(place{pc: s.pc}, at).Function
+		if !d.behaviours.Contains(function) {
 			continue
 		}
-		d.terms = copiedTerms{target: d.target, bytes: terms}
-		if call, ok := gen.Decode(function, d.registers(lower, spans[i]), &d.terms); ok {
-			return call, true
+		known, more := d.behaviours.Read(&call, function, d.registers(lower, s), &d.terms)
+		ok = ok || known
+		if more {
+			limit = handlersDepth
+		} else if known {
+			break
 		}
 	}
-	return gen.Call{}, false
+	call.Request = label(call.Request)
+	return call, ok
 }
 
 // registers returns the Y registers of a frame in the root part of a stack.

@@ -6,6 +6,7 @@ import (
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/beam/gen"
 	"github.com/beamprof/beamprof/collector/beam/jit"
 	"github.com/beamprof/beamprof/collector/native"
 )
@@ -35,15 +36,16 @@ type decoder struct {
 	people  *people
 
 	// Reused from sample to sample.
-	pcs    []uint64
-	spans  []span
-	stack  []*collector.Frame
-	roles  []role
-	sample collector.Sample
-	stores map[uint64]bool // by return address into JIT code: savesStackPointer
-	stored uint64          // version of the code table stores is for
-	terms  copiedTerms
-	y      []uint64
+	pcs        []uint64
+	spans      []span
+	stack      []*collector.Frame
+	roles      []role
+	sample     collector.Sample
+	stores     map[uint64]bool // by return address into JIT code: savesStackPointer
+	stored     uint64          // version of the code table stores is for
+	behaviours *gen.Table
+	terms      copiedTerms
+	y          []uint64
 
 	chain       []collector.Caller
 	chainStacks []*collector.Frame
@@ -54,7 +56,8 @@ func newDecoder(target *beam.Target, space *native.Space) *decoder {
 	d := &decoder{
 		target: target, code: target.Code, space: space,
 		frames: newFrames(target.Code, space), threads: newThreads(target), people: newPeople(target),
-		stores: map[uint64]bool{},
+		behaviours: gen.For(target.Release),
+		stores:     map[uint64]bool{},
 	}
 	d.frames.statics = d.findStatics()
 	return d

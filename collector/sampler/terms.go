@@ -2,6 +2,9 @@ package sampler
 
 import (
 	"encoding/binary"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/beamprof/beamprof/collector/beam"
 )
@@ -15,6 +18,9 @@ const (
 	headerPID = 0x30 // low six bits of the header of an external pid
 	maskHead  = 0x3f
 )
+
+// maxTupleArity is the VM's own limit (MAX_ARITYVAL in erl_term.h is larger).
+const maxTupleArity = 1<<24 - 1
 
 // termSize is the size of one copied term: the term and five words.
 const termSize = 6 * 8
@@ -46,7 +52,7 @@ func (c *copiedTerms) Tuple(term uint64) (arity int, elements []uint64, ok bool)
 		return 0, nil, false
 	}
 	header := binary.LittleEndian.Uint64(words)
-	if header&maskHead != 0 || header < 1<<6 || header > 15<<6 {
+	if header&maskHead != 0 || header < 1<<6 || header > maxTupleArity<<6 {
 		return 0, nil, false
 	}
 	arity = int(header >> 6)
@@ -76,4 +82,18 @@ func (c *copiedTerms) Atom(term uint64) (string, bool) { return c.target.Atom(te
 // Process implements gen.Terms.
 func (c *copiedTerms) Process(term uint64) bool {
 	return term&maskPID == tagPID || term&primaryTag == tagBoxed
+}
+
+// label returns the text of an atom for people: Elixir's modules as Elixir writes
+// them, and without what does not print and could steer a terminal.
+func label(atom string) string {
+	if rest, ok := strings.CutPrefix(atom, "Elixir."); ok && rest != "" {
+		atom = rest
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return utf8.RuneError
+	}, atom)
 }

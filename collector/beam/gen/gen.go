@@ -2,6 +2,10 @@
 // handling and who asked for it: in the Y registers of their own frames near
 // the root of the stack. It works on copies of those frames and of the terms
 // they point to.
+//
+// A Y register that the code does not need any more is overwritten before the
+// next call (beam_ssa_codegen), so what a frame holds while it waits for a
+// callback belongs to the request in progress, never to one that was answered.
 package gen
 
 // Terms gives access to terms that were copied together with the stack.
@@ -21,86 +25,82 @@ type Terms interface {
 // Call is a request in progress.
 type Call struct {
 	Behaviour string // gen_server, gen_statem, gen_fsm, gen_event
-	Type      string // call, cast, info, event, or timeout
+	Type      string // call, cast, info, event, timeout, ...; empty if not known
 	Request   string // tag of the request: an atom, or a tuple's first element
 	From      uint64 // pid term of the caller of a call, or 0
 }
 
-// form is the form in which a frame holds a request.
-type form uint8
-
-const (
-	plain   form = iota // the request of a call, as the callback gets it
-	message             // the message as it was received
-	queue               // a list that begins with {Type, Content}
-	event               // an event, as the handlers get it
-)
-
-// slots is where one frame of a behaviour holds what we look for. The place of
-// each Y register is the compiler's choice: listings of the modules made by
-// `erlc -S` show it (the first `allocate` of each clause, and the moves to y).
-type slots struct {
-	words     int // Y registers of the frame while it waits for the callback
-	request   int // number of the Y register
-	form      form
-	from      int // number of the Y register that holds {Pid, Tag}, or none
-	behaviour string
+// Table is what is known of the frames of one OTP release. The nil *Table knows
+// nothing.
+type Table struct {
+	frames map[string][]frame // by function
 }
 
-const none = -1
+// For returns the table of an OTP release ("25"), nil for one that is not known.
+func For(release string) *Table { return tables[release] }
 
-// frames are the frames that call the callbacks, from lib/stdlib/src of OTP
-// 25.2.3. The number of Y registers tells the clauses of one function apart.
-var frames = map[string][]slots{
-	"gen_server:handle_msg/6": {
-		{10, 3, plain, 4, "gen_server"},
-		{6, 5, message, none, "gen_server"},
-	},
-	"gen_server:handle_msg/7": { // with sys debug options
-		{11, 3, plain, 4, "gen_server"},
-		{7, 6, message, none, "gen_server"},
-	},
-	"gen_server:loop/7":                 {{8, 4, message, none, "gen_server"}}, // {continue, _}
-	"gen_statem:loop_state_callback/11": {{13, 8, queue, none, "gen_statem"}},
-	"gen_fsm:handle_msg/8":              {{11, 8, message, 2, "gen_fsm"}},
-	"gen_event:server_update/4":         {{6, 3, event, none, "gen_event"}},
-	"gen_event:server_call_update/3":    {{6, 3, plain, none, "gen_event"}},
-}
-
-// IsFrame tells whether a function is one of those that call a behaviour's callbacks.
-func IsFrame(function string) bool {
-	_, ok := frames[function]
+// Contains tells whether a function is one of those that keep a request.
+func (t *Table) Contains(function string) bool {
+	if t == nil {
+		return false
+	}
+	_, ok := t.frames[function]
 	return ok
 }
 
-// Decode returns the request that a frame of a behaviour is handling. y are the
-// frame's Y registers. ok is false if the function or the clause is not known.
-func Decode(function string, y []uint64, terms Terms) (call Call, ok bool) {
-	for _, s := range frames[function] {
-		if s.words != len(y) {
+// Read adds to call what a frame of a behaviour says of the request. y are the
+// frame's Y registers. Frames are read from the root on, as long as more is
+// false: known tells that the frame was one of a request in progress, more that
+// a frame above it says the rest.
+func (t *Table) Read(call *Call, function string, y []uint64, terms Terms) (known, more bool) {
+	if t == nil {
+		return false, false
+	}
+	for _, f := range t.frames[function] {
+		if f.words != len(y) {
 			continue
 		}
-		call = Call{Behaviour: s.behaviour}
-		request := y[s.request]
-		switch s.form {
-		case plain:
-			call.Type = "call"
-		case event:
-			call.Type = "event"
-		case message:
-			call.Type, request, call.From = unwrap(request, terms)
-		case queue:
-			call.Type, request, call.From = head(request, terms)
-		}
-		if s.from != none {
-			if from := caller(y[s.from], terms); from != 0 {
-				call.From = from
+		known = true
+		call.Behaviour = f.behaviour
+		if f.from != none {
+			if pid := caller(y[f.from], terms); pid != 0 {
+				call.Type, call.From = "call", pid
 			}
 		}
-		call.Request = tag(request, terms)
-		return call, true
+		if f.request != none {
+			f.read(call, y[f.request], terms)
+			return true, false
+		}
+		more = true
 	}
-	return Call{}, false
+	return known, more
+}
+
+// read takes apart what the Y register of a request holds.
+func (f *frame) read(call *Call, term uint64, terms Terms) {
+	kind, request, from := "", term, uint64(0)
+	switch f.form {
+	case plain:
+		kind = "call"
+	case event:
+		kind = "event"
+	case message:
+		kind, request, from = unwrap(term, terms)
+	case queue:
+		kind, request, from = head(term, terms)
+	case continuation:
+		kind, request = "continue", 0
+		if arity, elements, ok := terms.Tuple(term); ok && arity == 2 && len(elements) == 2 {
+			request = elements[1]
+		}
+	}
+	if from != 0 {
+		call.From = from
+	}
+	if call.Type == "" {
+		call.Type = kind
+	}
+	call.Request = tag(request, terms)
 }
 
 // wrappers are the tuples in which requests travel, by their first element:
@@ -117,18 +117,20 @@ var wrappers = map[string]struct {
 	"$gen_all_state_event":      {"cast", 2, 0, 1},
 	"$gen_sync_event":           {"call", 3, 1, 2},
 	"$gen_sync_all_state_event": {"call", 3, 1, 2},
-	"continue":                  {"continue", 2, 0, 1},
 }
 
 // unwrap takes a received message apart.
 func unwrap(term uint64, terms Terms) (kind string, request, from uint64) {
 	arity, elements, ok := terms.Tuple(term)
-	if !ok {
+	if !ok || len(elements) == 0 {
 		return "info", term, 0
 	}
 	name, _ := terms.Atom(elements[0])
+	if name == "timeout" && arity == 3 {
+		return timer(term, elements, terms)
+	}
 	w, ok := wrappers[name]
-	if !ok || arity != w.arity || len(elements) <= w.request {
+	if !ok || arity != w.arity || len(elements) < arity {
 		return "info", term, 0
 	}
 	if w.from > 0 {
@@ -137,22 +139,44 @@ func unwrap(term uint64, terms Terms) (kind string, request, from uint64) {
 	return w.kind, elements[w.request], from
 }
 
+// timer takes apart what gen_fsm's timers send: {timeout, Ref, {'$gen_timer' or
+// '$gen_event', Event}} (gen_fsm:start_timer/2, send_event_after/2).
+func timer(term uint64, elements []uint64, terms Terms) (kind string, request, from uint64) {
+	if len(elements) < 3 {
+		return "info", term, 0
+	}
+	if arity, inner, ok := terms.Tuple(elements[2]); ok && arity == 2 && len(inner) == 2 {
+		if name, _ := terms.Atom(inner[0]); name == "$gen_timer" || name == "$gen_event" {
+			return "timeout", inner[1], 0
+		}
+	}
+	return "info", term, 0
+}
+
+// initialState is the event with which gen_statem enters its first state
+// (gen_statem:enter/8): nobody asked for it.
+const initialState = "init_state"
+
 // head takes gen_statem's queue of events apart: [{Type, Content} | _] with
-// Type one of cast, info, timeout, ..., and {call, From} for calls.
+// Type one of cast, info, internal, timeout, state_timeout, {timeout, Name},
+// and {call, From} for calls.
 func head(term uint64, terms Terms) (kind string, content, from uint64) {
 	first, ok := terms.Head(term)
 	if !ok {
 		return "", 0, 0
 	}
 	arity, elements, ok := terms.Tuple(first)
-	if !ok || arity != 2 {
+	if !ok || arity != 2 || len(elements) < 2 {
 		return "", 0, 0
 	}
 	if name, ok := terms.Atom(elements[0]); ok {
+		if text, _ := terms.Atom(elements[1]); name == "internal" && text == initialState {
+			return "", 0, 0
+		}
 		return name, elements[1], 0
 	}
 	arity, of, ok := terms.Tuple(elements[0])
-	if !ok || arity != 2 {
+	if !ok || arity != 2 || len(of) < 2 {
 		return "", elements[1], 0
 	}
 	kind, _ = terms.Atom(of[0])
@@ -165,18 +189,19 @@ func head(term uint64, terms Terms) (kind string, content, from uint64) {
 // caller returns the pid in a From tuple {Pid, Tag}, or 0.
 func caller(term uint64, terms Terms) uint64 {
 	arity, elements, ok := terms.Tuple(term)
-	if !ok || arity != 2 || !terms.Process(elements[0]) {
+	if !ok || arity != 2 || len(elements) < 2 || !terms.Process(elements[0]) {
 		return 0
 	}
 	return elements[0]
 }
 
-// tag returns what a request is called: an atom, or a tuple's first element.
+// tag returns what a request is called: an atom, or a tuple's first element if
+// that is an atom.
 func tag(term uint64, terms Terms) string {
 	if name, ok := terms.Atom(term); ok {
 		return name
 	}
-	if _, elements, ok := terms.Tuple(term); ok {
+	if _, elements, ok := terms.Tuple(term); ok && len(elements) > 0 {
 		name, _ := terms.Atom(elements[0])
 		return name
 	}

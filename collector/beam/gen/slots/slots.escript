@@ -6,7 +6,7 @@
 %%   Function TAB Callee TAB Words TAB What=Register ...
 %%
 %% Words is the number of Y registers of the frame during the call. What is one
-%% of message, queue, event, request and from (see form in gen.go). The test of
+%% of message, queue, event, continue, request and from (see form in gen.go). The test of
 %% the package compares this with its tables; a table for another release is
 %% made from it.
 %%
@@ -15,8 +15,8 @@
 
 -mode(compile).
 
-main(Names) ->
-    [module(list_to_atom(Name)) || Name <- Names],
+main(Files) ->
+    [module(File) || File <- Files],
     ok.
 
 %% What the functions that call callbacks, or what is between them and the
@@ -26,7 +26,7 @@ known({gen_server, handle_msg, _}) ->
     [{message, {arg, 0}}, {from, {element, 1, {arg, 0}}}, {request, {element, 2, {arg, 0}}}];
 known({gen_server, loop, A}) ->
     %% (Parent, Name, State, Mod, {continue, Continue}, ...)
-    [{message, {arg, 4}} || A >= 6];
+    [{continue, {arg, 4}} || A >= 6];
 known({gen_statem, loop_state_callback, 11}) ->
     %% (P, Debug, S, Q, ..., Event), Q being a list that begins with the event
     [{queue, {arg, 3}}];
@@ -45,8 +45,8 @@ known({gen_event, server_call_update, _}) ->
 known(_) ->
     [].
 
-module(Module) ->
-    {beam_file, Module, _, _, _, Functions} = beam_disasm:file(code:which(Module)),
+module(File) ->
+    {beam_file, Module, _, _, _, Functions} = beam_disasm:file(File),
     [function({Module, Name, Arity}, Code) || {function, Name, Arity, _, Code} <- Functions, known({Module, Name, Arity}) =/= []].
 
 function({_, _, Arity} = MFA, Code) ->
