@@ -69,11 +69,13 @@ type Table struct {
 }
 
 // Open reads all code that the VM has now, as registered at time 0.
-// descriptor is the address of the VM's __jit_debug_descriptor.
+// descriptor is the address of the VM's __jit_debug_descriptor. Call Refresh
+// right after it: what comes later is known not to have been there before.
 //
 // If some of it does not make sense even after a few attempts, Open returns
-// the table of the rest together with an error that wraps ErrIncomplete. If
-// there is no table, it is an ErrNoCode, ErrLayout, ErrUnstable or memory's.
+// the table of the rest together with an error that wraps ErrIncomplete. With
+// any other error there is no table: ErrNoCode, ErrLayout, ErrUnstable, or what
+// memory returned.
 func Open(memory Memory, descriptor uint64) (*Table, error) {
 	return open(memory, descriptor, retryDelay)
 }
@@ -101,8 +103,8 @@ func open(memory Memory, descriptor uint64, delay time.Duration) (*Table, error)
 // the time of the event that made the caller ask. It tells whether anything
 // changed.
 //
-// If nothing changed it costs one read of 32 bytes, and once a second of at
-// one of each entry for VMs that remove code. After an error that wraps
+// If nothing changed it costs one read of 24 bytes, and once a second (of at)
+// one of each entry if the VM removes code. After an error that wraps
 // ErrIncomplete the table holds all that could be read; after any other one it
 // is as before.
 func (t *Table) Refresh(at uint64) (changed bool, err error) {
@@ -139,7 +141,7 @@ func (t *Table) update(d descriptor, at uint64) (bool, error) {
 		}
 	}
 	t.list.release()
-	if err != nil && !errors.Is(err, ErrIncomplete) {
+	if errors.Is(err, ErrUnstable) {
 		return false, err
 	}
 	changed := t.list.apply(c, at)
@@ -147,6 +149,9 @@ func (t *Table) update(d descriptor, at uint64) (bool, error) {
 		t.index.Store(t.index.Load().with(c.added, t.list.counts()))
 	}
 	t.list.doubtful = t.list.removes || err != nil
+	if err != nil && t.list.emulator != nil {
+		err = fmt.Errorf("%w: %w", ErrIncomplete, err)
+	}
 	return changed, err
 }
 

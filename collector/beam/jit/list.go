@@ -34,10 +34,10 @@ func readDescriptor(memory Memory, address uint64) (descriptor, error) {
 }
 
 // removes tells whether the VM takes entries off the list when it purges code.
-// The releases that do clear relevant after each change; OTP 25, which only
-// ever adds, leaves the last entry added there.
+// The releases that do clear relevant after each change (27.3.4); OTP 25, which
+// only ever adds, leaves the last entry added there.
 func (d descriptor) removes() bool {
-	return d.action == actionUnregister || d.relevant != d.first
+	return d.action == actionUnregister || d.relevant == 0
 }
 
 // entry is one element of the list.

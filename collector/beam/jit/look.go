@@ -35,9 +35,8 @@ type change struct {
 }
 
 // look reads the list and all that is new in it; held is the number of bytes
-// of the symfiles known already. If some of it makes no sense, the error
-// wraps ErrIncomplete and the change has the rest. It does not change what is
-// known.
+// of the symfiles known already. It does not change what is known. After an
+// error other than ErrUnstable the change has what makes sense.
 func (l *list) look(d descriptor, held int) (change, error) {
 	c := change{descriptor: d, removes: l.removes || d.removes(), emulator: l.emulator}
 	var stop uint64 // entries that are never removed need not be read again
@@ -71,7 +70,7 @@ func (l *list) look(d descriptor, held int) (change, error) {
 	if now, readErr := readDescriptor(l.memory, l.address); c.removes && (readErr != nil || now != d) {
 		return change{}, ErrUnstable
 	}
-	return c, fmt.Errorf("%w: %w", ErrIncomplete, err)
+	return c, err
 }
 
 // whole tells whether entries end with the oldest one known: the VM's own code

@@ -131,12 +131,16 @@ func TestBusyLoading(t *testing.T) {
 			{module, _} = code:load_binary(reloaded, "", Binary), code:purge(reloaded), Churn(N - 1) end,
 		Evaluator = self(), spawn(fun() -> Evaluator ! {churned, Churn(1000)} end), ok`)
 	table := openVM(t, vm)
+	stays := mustFind(t, table, "lists:map/2")
 	for at := uint64(1); at < 400; at++ {
 		if _, err := table.Refresh(at); err != nil {
 			t.Fatal(err)
 		}
 		if f, ok := table.Lookup(table.NormalExit(), at); !ok || f.Raw != "erts_beamasm:normal_exit/0" {
 			t.Fatalf("the bottom of the stacks is %q", f.Raw)
+		}
+		if f, ok := table.Lookup(stays.Start, at); !ok || f.Raw != "lists:map/2" {
+			t.Fatalf("lists:map/2 has become %q", f.Raw)
 		}
 	}
 	vm.Eval(t, "receive {churned, done} -> ok end")
