@@ -34,8 +34,8 @@ const (
 // HeadSize is the number of bytes copied from the start of struct process.
 const HeadSize = 512
 
-// programCaller is the index of sample_caller in the map `programs`.
-const programCaller = 0
+// programTerms is the index of sample_terms in the map `programs`.
+const programTerms = 0
 
 // Counters of the kernel side, in the order of the map `counters`.
 const (
@@ -78,7 +78,7 @@ func Load() (*Programs, error) {
 		targets: sampler.Targets, schedulers: sampler.Schedulers, counters: sampler.Counters,
 		closers: []func() error{sampler.Close},
 	}
-	if err := sampler.Programs.Put(uint32(programCaller), sampler.SampleCaller); err != nil {
+	if err := sampler.Programs.Put(uint32(programTerms), sampler.SampleTerms); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("linking the sampling programs: %w", err)
 	}

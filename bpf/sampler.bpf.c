@@ -19,9 +19,9 @@ struct scheduler {
 #define ERLANG_ROOT_MAX PAGE_SIZE
 #define ERLANG_TOP_MAX PAGE_SIZE
 #define TERM_WORDS 5       /* a tuple's header and its first four elements */
-#define TERM_SCAN_WORDS 64 /* words below hend searched for tuples */
+#define TERM_SCAN_WORDS 48 /* words below hend searched for tuples */
 #define TERMS_MAX 32
-#define TERMS_NESTED 24    /* of the copied terms, those looked into */
+#define TERMS_NESTED 16    /* of the copied terms, those looked into */
 
 #define CALLERS_MAX 3      /* how far the chain of callers is followed */
 #define CALLER_STACK_MAX 2048
@@ -68,17 +68,25 @@ struct header {
 	__u64 erlang_root;  /* address of the Erlang stack's root copy */
 	__u64 erlang_top;   /* address of the Erlang stack's top copy */
 	__u64 identity[3];  /* module, function, arity of $initial_call */
-	__u64 caller;       /* pid of the process to follow next, or 0 */
 	/* Lengths in bytes of the parts of the payload, in their order. */
 	__u32 process_length, kernel_length, boundary_length, c_stack_length,
 		root_length, top_length, terms_length, callers_length;
-	__u32 callers; /* steps made in the chain of callers */
-	__u32 unused;
+};
+
+/* The stack whose terms are copied next; not part of what is sent. */
+struct work {
+	__u64 at, length; /* where its copy is in the payload */
+	__u64 hend;       /* address of its end */
+	__u64 bottom;     /* address of its last word in use */
+	__u64 pid;        /* whose it is */
+	__u64 caller;     /* where the struct caller is in the payload */
+	__u64 callers;    /* steps made in the chain of callers */
 };
 
 struct record {
 	struct header h;
 	__u8 data[DATA_MAX + PAGE_SIZE];
+	struct work work;
 };
 
 struct {
@@ -122,7 +130,7 @@ struct {
 } kernels SEC(".maps");
 
 /* Programs that others end in. */
-enum program { PROGRAM_CALLER, PROGRAMS };
+enum program { PROGRAM_TERMS, PROGRAMS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, PROGRAMS);
@@ -299,71 +307,61 @@ static __always_inline void read_identity(struct record *r, const struct target 
 	}
 }
 
-/* Copies what a term points to, if it is a tuple of 2 to 15 elements or a list. */
+/* Copies what a term points to, if it is a tuple of 2 to 15 elements or the cell
+ * of a list that begins with one. There are few branches on purpose: the
+ * verifier walks each one in every round of the loops around this. */
 static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 {
-	__u64 at = r->h.payload;
+	__u64 at = r->h.payload, first, tuple, cell;
 	struct term *term;
 
-	if (at >= DATA_MAX || at - start >= TERMS_MAX * sizeof(struct term))
+	if ((word & 3) - TAG_LIST > TAG_BOXED - TAG_LIST || at >= DATA_MAX ||
+	    at - start >= TERMS_MAX * sizeof(struct term))
 		return;
 	masked(at, DATA_MAX - 8);
 	term = (struct term *)&r->data[at];
-	if ((word & 3) == TAG_BOXED) {
-		if (bpf_probe_read_user(term->words, sizeof(term->words), POINTER(word)))
-			return;
-		/* the header of a tuple has the tag 0 below its arity */
-		if ((term->words[0] & 0x3f) || term->words[0] < (2 << 6) ||
-		    term->words[0] > (15 << 6))
-			return;
-	} else if ((word & 3) == TAG_LIST) {
-		if (bpf_probe_read_user(term->words, 2 * 8, POINTER(word)) ||
-		    (term->words[0] & 3) != TAG_BOXED)
-			return;
-	} else {
+	if (bpf_probe_read_user(term->words, sizeof(term->words), POINTER(word)))
 		return;
-	}
 	term->term = word;
-	r->h.payload += sizeof(*term);
+	first = term->words[0];
+	/* the header of a tuple has the tag 0 below its arity */
+	tuple = ((word & 3) == TAG_BOXED) & ((first & 0x3f) == 0) &
+		((first >> 6) - 2 <= 15 - 2);
+	cell = ((word & 3) == TAG_LIST) & ((first & 3) == TAG_BOXED);
+	r->h.payload += (tuple | cell) * sizeof(*term);
 }
 
 /* Copies the tuples that the words next to a stack's root point to: requests,
  * who asked, messages, and what is inside them. They are on the heap and may
- * move right after the tick. The copy of the stack is length bytes from offset
- * at of the payload on; bottom is the address of its last word in use. Returns
- * the bytes copied. */
-static __always_inline __u32 copy_terms(struct record *r, __u64 at, __u64 length,
-					__u64 hend, __u64 bottom)
+ * move right after the tick. Returns the bytes copied. */
+static __always_inline __u32 copy_terms(struct record *r)
 {
-	__u64 start = r->h.payload, word, where, address, arity;
+	struct work *w = &r->work;
+	__u64 start = r->h.payload, at, arity;
 	struct term *term;
-	int i, j;
+	int i;
 
 	for (i = 1; i <= TERM_SCAN_WORDS; i++) {
-		address = hend - i * 8;
-		if (address < bottom || i * 8 > length)
+		if (i * 8 > w->length || w->hend - i * 8 < w->bottom)
 			break;
-		where = at + length - i * 8;
-		masked(where, DATA_MAX - 8);
-		word = *(__u64 *)&r->data[where];
-		copy_term(r, start, word);
+		at = w->at + w->length - i * 8;
+		masked(at, DATA_MAX - 8);
+		copy_term(r, start, *(__u64 *)&r->data[at]);
 	}
 	for (i = 0; i < TERMS_NESTED; i++) {
-		where = start + i * sizeof(struct term);
-		if (where >= r->h.payload)
+		at = start + i * sizeof(struct term);
+		if (at >= r->h.payload)
 			break;
-		masked(where, DATA_MAX - 8);
-		term = (struct term *)&r->data[where];
+		masked(at, DATA_MAX - 8);
+		term = (struct term *)&r->data[at];
+		/* {call, From}, {'$gen_call', From, Request}, [{Type, Content} | _] */
+		arity = term->words[0] >> 6;
 		if ((term->term & 3) == TAG_LIST) {
 			copy_term(r, start, term->words[0]);
-			continue;
+		} else if (arity <= 3) {
+			copy_term(r, start, term->words[2]);
+			copy_term(r, start, term->words[arity == 2 ? 1 : 3]);
 		}
-		arity = term->words[0] >> 6;
-		if (arity > 3)
-			continue;
-		for (j = 1; j <= 3; j++)
-			if (j <= arity)
-				copy_term(r, start, term->words[j]);
 	}
 	return r->h.payload - start;
 }
@@ -384,17 +382,15 @@ static __always_inline __u64 find_caller(struct record *r, __u64 length, __u64 n
 		masked(where, DATA_MAX - 8);
 		term = (struct term *)&r->data[where];
 		if (term->words[0] == (2 << 6) && (term->words[1] & 0xf) == TAG_PID &&
-		    term->words[1] != not &&
-		    ((term->words[2] & 3) == TAG_LIST || (term->words[2] & 3) == TAG_BOXED))
+		    term->words[1] != not && (term->words[2] & 3) - TAG_LIST <= 1)
 			return term->words[1];
 	}
 	return 0;
 }
 
 /* Copies a process that waits for the reply of the one before it: its head, and
- * its stack next to the root, which does not change while it waits. Returns the
- * pid of the process that waits for it in turn, or 0. */
-static __always_inline __u64 copy_caller(struct record *r, const struct target *t, __u64 pid)
+ * its stack next to the root, which does not change while it waits. */
+static __always_inline int copy_caller(struct record *r, const struct target *t, __u64 pid)
 {
 	__u64 slot = t->process_slots + ((pid >> t->pid_index_shift) & t->pid_index_mask) * 8;
 	__u64 start = r->h.payload, at = start, process = 0, heap, hend, stop, length;
@@ -413,20 +409,26 @@ static __always_inline __u64 copy_caller(struct record *r, const struct target *
 	stop = *(__u64 *)&c->head[t->process_stop & (PROCESS_SIZE - 8)];
 	if (hend <= heap || stop < heap || stop > hend || (hend & 7))
 		return 0;
-	c->process = process;
-	r->h.payload = start + sizeof(*c);
 	length = hend - stop;
 	if (length > CALLER_STACK_MAX)
 		length = CALLER_STACK_MAX;
-	at = r->h.payload;
+	c->process = process;
+	c->stack = hend - length;
+	c->stack_length = length;
+	c->terms_length = 0;
+	r->h.payload = start + sizeof(*c);
+	r->work.at = r->h.payload;
 	if (!append(r, hend - length, length)) {
 		r->h.payload = start;
 		return 0;
 	}
-	c->stack = hend - length;
-	c->stack_length = length;
-	c->terms_length = copy_terms(r, at, length, hend, stop);
-	return find_caller(r, c->terms_length, pid);
+	r->work.length = length;
+	r->work.hend = hend;
+	r->work.bottom = stop;
+	r->work.pid = pid;
+	r->work.caller = start;
+	r->work.callers++;
+	return 1;
 }
 
 static __always_inline void copy_erlang(struct record *r, const struct target *t,
@@ -495,8 +497,12 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 			r->h.top_length = length;
 		}
 	}
-	r->h.terms_length = copy_terms(r, at, r->h.root_length, hend, top);
-	r->h.caller = find_caller(r, r->h.terms_length, field(r, t->process_id));
+	r->work.at = at;
+	r->work.length = r->h.root_length;
+	r->work.hend = hend;
+	r->work.bottom = top;
+	r->work.pid = field(r, t->process_id);
+	r->work.callers = 0;
 }
 
 static __always_inline void output(struct perf_event_context *ctx, struct record *r)
@@ -504,8 +510,8 @@ static __always_inline void output(struct perf_event_context *ctx, struct record
 	__u64 length = sizeof(r->h) + r->h.payload;
 
 	opaque(length);
-	if (length > sizeof(*r))
-		length = sizeof(*r);
+	if (length > sizeof(r->h) + sizeof(r->data))
+		length = sizeof(r->h) + sizeof(r->data);
 	if (bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, r, length))
 		count(COUNT_OUTPUT_FAILED);
 }
@@ -568,30 +574,38 @@ int sample(struct perf_event_context *ctx)
 		read_identity(r, t);
 		copy_erlang(r, t, s);
 	}
-	if (r->h.caller)
-		bpf_tail_call(ctx, &programs, PROGRAM_CALLER);
+	if (r->h.root_length)
+		bpf_tail_call(ctx, &programs, PROGRAM_TERMS);
 	output(ctx, r);
 	return 0;
 }
 
-/* Follows the chain of processes that wait for the one that runs: one of them
- * for each tail call, so that the verifier walks this once. */
+/* Copies the terms next to the root of one stack: the sampled process's first,
+ * then those of the processes that wait for it, one for each tail call. So the
+ * verifier walks the loops once. */
 SEC("perf_event")
-int sample_caller(struct perf_event_context *ctx)
+int sample_terms(struct perf_event_context *ctx)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32, cpu = bpf_get_smp_processor_id();
 	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
 	struct record *r = bpf_map_lookup_elem(&scratch, &cpu);
-	__u64 start;
+	__u64 pid, at;
+	__u32 length;
 
 	if (!t || !r)
 		return 0;
-	start = r->h.payload;
-	r->h.caller = copy_caller(r, t, r->h.caller);
-	r->h.callers_length += r->h.payload - start;
-	r->h.callers++;
-	if (r->h.caller && r->h.callers < CALLERS_MAX)
-		bpf_tail_call(ctx, &programs, PROGRAM_CALLER);
+	length = copy_terms(r);
+	if (r->work.callers) {
+		at = r->work.caller;
+		masked(at, DATA_MAX - 8);
+		((struct caller *)&r->data[at])->terms_length = length;
+		r->h.callers_length += r->h.payload - at;
+	} else {
+		r->h.terms_length = length;
+	}
+	pid = find_caller(r, length, r->work.pid);
+	if (pid && r->work.callers < CALLERS_MAX && copy_caller(r, t, pid))
+		bpf_tail_call(ctx, &programs, PROGRAM_TERMS);
 	output(ctx, r);
 	return 0;
 }

@@ -46,7 +46,6 @@ type samplerHeader struct {
 	ErlangRoot     uint64
 	ErlangTop      uint64
 	Identity       [3]uint64
-	Caller         uint64
 	ProcessLength  uint32
 	KernelLength   uint32
 	BoundaryLength uint32
@@ -55,8 +54,6 @@ type samplerHeader struct {
 	TopLength      uint32
 	TermsLength    uint32
 	CallersLength  uint32
-	Callers        uint32
-	Unused         uint32
 }
 
 type samplerIdentityKey struct {
@@ -75,6 +72,16 @@ type samplerRecord struct {
 	_    structs.HostLayout
 	H    samplerHeader
 	Data [36864]uint8
+	Work struct {
+		_       structs.HostLayout
+		At      uint64
+		Length  uint64
+		Hend    uint64
+		Bottom  uint64
+		Pid     uint64
+		Caller  uint64
+		Callers uint64
+	}
 }
 
 type samplerScheduler struct {
@@ -111,18 +118,18 @@ type samplerTerm struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	samplerMapCounters      = "counters"
-	samplerMapEvents        = "events"
-	samplerMapIdentified    = "identified"
-	samplerMapKernels       = "kernels"
-	samplerMapPrograms      = "programs"
-	samplerMapSchedulers    = "schedulers"
-	samplerMapScratch       = "scratch"
-	samplerMapTargets       = "targets"
-	samplerProgSample       = "sample"
-	samplerProgSampleCaller = "sample_caller"
-	samplerVarUnusedCaller  = "unused_caller"
-	samplerVarUnusedTerm    = "unused_term"
+	samplerMapCounters     = "counters"
+	samplerMapEvents       = "events"
+	samplerMapIdentified   = "identified"
+	samplerMapKernels      = "kernels"
+	samplerMapPrograms     = "programs"
+	samplerMapSchedulers   = "schedulers"
+	samplerMapScratch      = "scratch"
+	samplerMapTargets      = "targets"
+	samplerProgSample      = "sample"
+	samplerProgSampleTerms = "sample_terms"
+	samplerVarUnusedCaller = "unused_caller"
+	samplerVarUnusedTerm   = "unused_term"
 )
 
 // loadSampler returns the embedded CollectionSpec for sampler.
@@ -167,8 +174,8 @@ type samplerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerProgramSpecs struct {
-	Sample       *ebpf.ProgramSpec `ebpf:"sample"`
-	SampleCaller *ebpf.ProgramSpec `ebpf:"sample_caller"`
+	Sample      *ebpf.ProgramSpec `ebpf:"sample"`
+	SampleTerms *ebpf.ProgramSpec `ebpf:"sample_terms"`
 }
 
 // samplerMapSpecs contains maps before they are loaded into the kernel.
@@ -248,14 +255,14 @@ type samplerVariables struct {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerPrograms struct {
-	Sample       *ebpf.Program `ebpf:"sample"`
-	SampleCaller *ebpf.Program `ebpf:"sample_caller"`
+	Sample      *ebpf.Program `ebpf:"sample"`
+	SampleTerms *ebpf.Program `ebpf:"sample_terms"`
 }
 
 func (p *samplerPrograms) Close() error {
 	return _SamplerClose(
 		p.Sample,
-		p.SampleCaller,
+		p.SampleTerms,
 	)
 }
 
