@@ -39,6 +39,7 @@ struct term {
 #define TAG_LIST 1
 #define TAG_BOXED 2
 #define TAG_PID 3 /* low four bits: a pid of this node */
+#define ARITY_MAX 0xffffff /* MAX_ARITYVAL */
 #define POINTER(term) ((void *)((term) & ~7ULL))
 
 /* A process in the chain of callers; its stack and terms follow. */
@@ -307,7 +308,7 @@ static __always_inline void read_identity(struct record *r, const struct target 
 	}
 }
 
-/* Copies what a term points to, if it is a tuple of 2 to 15 elements or the cell
+/* Copies what a term points to, if it is a tuple of 2 elements or more, or the cell
  * of a list that begins with one. There are few branches on purpose: the
  * verifier walks each one in every round of the loops around this. */
 static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
@@ -326,7 +327,7 @@ static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 	first = term->words[0];
 	/* the header of a tuple has the tag 0 below its arity */
 	tuple = ((word & 3) == TAG_BOXED) & ((first & 0x3f) == 0) &
-		((first >> 6) - 2 <= 15 - 2);
+		((first >> 6) - 2 <= ARITY_MAX - 2);
 	cell = ((word & 3) == TAG_LIST) & ((first & 3) == TAG_BOXED);
 	r->h.payload += (tuple | cell) * sizeof(*term);
 }
