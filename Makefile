@@ -29,7 +29,7 @@ demo: build
 bench:
 	@scripts/bench
 
-## Load the BPF programs on older kernels in QEMU (KERNELS="bullseye bookworm", or image files)
+## Run beamprof on older kernels in QEMU (KERNELS="bullseye bookworm", or image files)
 .PHONY: vm-test
 vm-test:
 	@scripts/vm/test $(KERNELS)
