@@ -3,6 +3,7 @@ package summary
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/beamprof/beamprof/profiles/text"
 )
@@ -56,15 +57,14 @@ func (r *report) header() {
 	r.line(r.bold(text.Fit(name, r.style.Width, r.ellipsis())))
 	r.item("Target", fmt.Sprintf("pid %d, OTP %s (erts %s, %s), %s", t.PID, text.Clean(t.OTPRelease),
 		text.Clean(t.ERTS), text.Clean(t.Flavor), plural(t.Schedulers, "scheduler")))
-	ended := ""
+	r.item("Window", fmt.Sprintf("%s, %s s at %d Hz, Linux %s",
+		w.Start.UTC().Format("2006-01-02 15:04:05 UTC"), decimals(w.Duration, 1), w.Frequency, text.Clean(t.Kernel)))
 	switch w.Ended {
 	case EndedInterrupted:
-		ended = ", ended early by the user"
+		r.item("Ended", "early, by the user")
 	case EndedTargetExited:
-		ended = ", until the VM ended"
+		r.item("Ended", "early, because the VM ended")
 	}
-	r.item("Window", fmt.Sprintf("%s, %s s at %d Hz, Linux %s%s",
-		w.Start.UTC().Format("2006-01-02 15:04:05 UTC"), decimals(w.Duration, 1), w.Frequency, text.Clean(t.Kernel), ended))
 }
 
 // quality says how much CPU time there is and whether to trust the rest.
@@ -230,7 +230,11 @@ func (r *report) functions(title, note string, functions []Function, limit int) 
 	r.heading(title, note)
 	var rows []row
 	for _, f := range functions[:min(len(functions), limit)] {
-		rows = append(rows, row{f.Seconds, f.Share, text.Clean(f.Name), text.Clean(f.Object)})
+		note := text.Clean(f.Object)
+		if note != "" && strings.HasPrefix(f.Name, note+"+") { // no name but an offset in the object
+			note = ""
+		}
+		rows = append(rows, row{f.Seconds, f.Share, text.Clean(f.Name), note})
 	}
 	r.rows(rows, false)
 }

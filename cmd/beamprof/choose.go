@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/profiles/text"
+)
+
+// undistributed is the node name of a VM that is no node of a cluster.
+const undistributed = "nonode@nohost"
+
+// nodeName returns the VM's node name, or nothing if it is not distributed.
+func nodeName(info beam.Info) string {
+	if info.Node == undistributed {
+		return ""
+	}
+	return info.Node
+}
+
+// choose returns the process id of the VM that --pid or --node name, or of the
+// only one there is.
+func choose(s system, pid int, node string) (int, error) {
+	if pid != 0 {
+		return pid, nil
+	}
+	all, err := s.List()
+	if err != nil {
+		return 0, err
+	}
+	found := all
+	if node != "" {
+		found = nil
+		for _, c := range all {
+			short, _, _ := strings.Cut(c.Node, "@")
+			if c.Node == node || short == node && short != "" {
+				found = append(found, c)
+			}
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0].PID, nil
+	case len(found) > 1:
+		return 0, &codeError{exitUsage, fmt.Errorf("%d Erlang VMs fit: choose one with --pid\n%s", len(found), strings.TrimRight(table(found), "\n"))}
+	case node != "":
+		return 0, fmt.Errorf("%w: none is node %q%s", errNoVM, text.Clean(node), unreadable(all))
+	}
+	return 0, fmt.Errorf("%w: no beam.smp runs on this host, or none that can be seen from here", errNoVM)
+}
+
+// unreadable says that there are VMs whose name could not be read.
+func unreadable(all []beam.Candidate) string {
+	n := 0
+	for _, c := range all {
+		if c.Node == "" {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (the names of %d could not be read: see beamprof ps)", n)
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/sampler"
+	"github.com/beamprof/beamprof/profiles/summary"
+	"github.com/beamprof/beamprof/profiles/text"
+)
+
+// recordOptions are the flags of record.
+type recordOptions struct {
+	pid       int
+	node      string
+	duration  time.Duration
+	frequency int
+	output    string
+}
+
+func (a *app) recordCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "record",
+		Usage:     "profiles a running Erlang VM for a while and prints the report",
+		UsageText: "beamprof record [options]",
+		Description: "With one beam.smp on the host, --pid and --node may be left out. Ctrl-C ends early and still\n" +
+			"writes; a second one aborts. DIR gets " + profileFile + ", for go tool pprof, and " + summaryFile + ".\n\n" +
+			"Example:\n   sudo beamprof record --node VerneMQ@10.0.0.1 --duration 30s",
+		Flags: []cli.Flag{
+			&cli.IntFlag{Name: "pid", Usage: "profile the VM that is process `N`", DefaultText: "the only one there is"},
+			&cli.StringFlag{Name: "node", Usage: "profile the VM that is the Erlang node `NAME`, with or without @host"},
+			&cli.DurationFlag{Name: "duration", Value: 30 * time.Second, Usage: "profile for `TIME`"},
+			&cli.IntFlag{Name: "frequency", Value: 99, Usage: fmt.Sprintf("take `N` samples per second and CPU, 1 to %d", sampler.MaxFrequency)},
+			&cli.StringFlag{Name: "output", Usage: "write into `DIR`, new or empty (default: beamprof-<node or pid>-<time>)"},
+		},
+		Action: func(c *cli.Context) error {
+			options, err := parseRecord(c)
+			if err != nil {
+				return err
+			}
+			return a.record(c.Context, options)
+		},
+	}
+}
+
+func parseRecord(c *cli.Context) (recordOptions, error) {
+	o := recordOptions{
+		pid: c.Int("pid"), node: c.String("node"), duration: c.Duration("duration"),
+		frequency: c.Int("frequency"), output: c.String("output"),
+	}
+	switch {
+	case c.Args().Present():
+		return o, noArguments(c)
+	case c.IsSet("pid") && c.IsSet("node"):
+		return o, usagef("--pid and --node exclude each other")
+	case c.IsSet("pid") && o.pid < 1:
+		return o, usagef("invalid value %d for --pid: process ids start at 1", o.pid)
+	case c.IsSet("node") && o.node == "":
+		return o, usagef("the value of --node is empty")
+	case o.duration <= 0:
+		return o, usagef("invalid value %v for --duration: it must be above 0", o.duration)
+	case o.frequency < 1 || o.frequency > sampler.MaxFrequency:
+		return o, usagef("invalid value %d for --frequency: choose 1 to %d", o.frequency, sampler.MaxFrequency)
+	case c.IsSet("output") && o.output == "":
+		return o, usagef("the value of --output is empty")
+	}
+	return o, nil
+}
+
+// record attaches, samples, writes and reports.
+func (a *app) record(ctx context.Context, o recordOptions) error {
+	pid, err := choose(a.system, o.pid, o.node)
+	if err != nil {
+		return err
+	}
+	t, err := a.system.Attach(pid)
+	if err != nil {
+		return err
+	}
+	defer t.Close()
+	path := o.output
+	if path == "" {
+		path = defaultOutput(t.Info(), time.Now())
+	}
+	output, err := prepareOutput(path)
+	if err != nil {
+		return err
+	}
+	ctx, stop := interruptible(ctx, func() {
+		output.abort()
+		a.log.Error().Msg("aborted: what was not written yet is lost")
+		os.Exit(exitFailed)
+	})
+	defer stop()
+	if err := a.recordInto(ctx, t, o, output); err != nil {
+		output.abort()
+		return err
+	}
+	return nil
+}
+
+func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output *outputDir) error {
+	s, err := t.Open(sampler.Options{Frequency: o.frequency})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	r := newRecorder(t.Info(), a.system.Kernel(), o.frequency)
+	if err := a.sample(ctx, s, o, r); err != nil {
+		return err
+	}
+	return a.finish(r, s.Stats(), output)
+}
+
+// sample runs the session for as long as asked for. An early end is no error
+// if there are samples.
+func (a *app) sample(ctx context.Context, s session, o recordOptions, r *recorder) error {
+	a.log.Info().Msgf("profiling %s for %v at %d Hz; Ctrl-C ends early", describe(r.info), o.duration, o.frequency)
+	bounded, cancel := context.WithTimeout(ctx, o.duration)
+	defer cancel()
+	p := startProgress(a.stderr, o.duration)
+	defer p.stop()
+	err := s.Run(bounded, func(sample *collector.Sample) {
+		r.add(sample)
+		p.samples.Store(r.profile.Samples())
+	})
+	p.stop()
+	switch {
+	case err == nil && errors.Is(context.Cause(ctx), errInterrupted):
+		r.ended = summary.EndedInterrupted
+		a.log.Info().Msg("ended early: writing what was sampled")
+	case errors.Is(err, sampler.ErrTargetExited) && r.profile.Samples() > 0:
+		r.ended = summary.EndedTargetExited
+		a.log.Warn().Msgf("%s exited after %.1f s: what was sampled until then is kept", describe(r.info), s.Stats().Duration.Seconds())
+	case err != nil && r.profile.Samples() > 0:
+		r.failure = err
+		a.log.Warn().Msg("the sampling failed: what was sampled until then is kept")
+	case err != nil:
+		return fmt.Errorf("profile %s: %w", describe(r.info), err)
+	}
+	return nil
+}
+
+// finish writes the files and prints the report, whether or not they could be written.
+func (a *app) finish(r *recorder, stats sampler.Stats, output *outputDir) error {
+	files, condensed, err := r.files(stats)
+	if err != nil {
+		return err
+	}
+	written := output.write(files)
+	profile := ""
+	if written == nil {
+		profile = filepath.Join(output.path, profileFile)
+	}
+	printed := a.print(func(w io.Writer) error { return condensed.Report(w, styleFor(w), profile) })
+	if printed != nil {
+		printed = &outputError{printed}
+	}
+	if written == nil {
+		a.log.Info().Msgf("written: %s, and %s beside it", profile, summaryFile)
+	}
+	return errors.Join(r.failure, written, printed)
+}
+
+// describe names a VM in messages.
+func describe(info beam.Info) string {
+	if node := nodeName(info); node != "" {
+		return fmt.Sprintf("%s (pid %d)", text.Clean(node), info.PID)
+	}
+	return fmt.Sprintf("the VM with pid %d", info.PID)
+}
+
+// defaultOutput returns beamprof-<node or pid>-<time>.
+func defaultOutput(info beam.Info, now time.Time) string {
+	name := nodeName(info)
+	if name == "" {
+		name = fmt.Sprint(info.PID)
+	}
+	return "beamprof-" + fileName(name) + "-" + now.UTC().Format("20060102T150405Z")
+}
+
+// fileName keeps what is harmless in the name of a file, wherever it came from.
+func fileName(s string) string {
+	const maxLength = 100
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.ContainsRune("@._-", r):
+			return r
+		}
+		return '_'
+	}, s)
+	return s[:min(len(s), maxLength)]
+}

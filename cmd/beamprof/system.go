@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/host"
+	"github.com/beamprof/beamprof/collector/sampler"
+)
+
+// system is what commands need of the host.
+type system interface {
+	List() ([]beam.Candidate, error)
+	Attach(pid int) (target, error)
+	Checks() []host.Check
+	Kernel() string // release
+}
+
+// target is a VM that can be sampled.
+type target interface {
+	Info() beam.Info
+	Checks() []beam.Check
+	Open(options sampler.Options) (session, error)
+	Close() error
+}
+
+// session samples one VM; see sampler.Session.
+type session interface {
+	Run(ctx context.Context, handle func(*collector.Sample)) error
+	Stats() sampler.Stats
+	Close() error
+}
+
+// machine is the system the program runs on.
+type machine struct{}
+
+func (machine) List() ([]beam.Candidate, error) { return beam.List() }
+
+func (machine) Checks() []host.Check { return host.Checks() }
+
+func (machine) Kernel() string { return host.Release() }
+
+func (machine) Attach(pid int) (target, error) {
+	t, err := beam.Attach(pid)
+	if err != nil {
+		return nil, err
+	}
+	return attached{t}, nil
+}
+
+type attached struct{ *beam.Target }
+
+func (t attached) Info() beam.Info { return t.Target.Info }
+
+func (t attached) Open(options sampler.Options) (session, error) {
+	s, err := sampler.Open(t.Target, options)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
