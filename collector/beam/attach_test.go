@@ -240,9 +240,9 @@ func TestChecksRefuseWrongLayout(t *testing.T) {
 // attachAs attaches with another layout than the release's.
 func attachAs(t *testing.T, pid int, layout *Layout) error {
 	t.Helper()
-	saved := layouts
-	defer func() { layouts = saved }()
-	layouts = []*Layout{layout}
+	savedLayouts, savedTime := layouts, startupTime
+	defer func() { layouts, startupTime = savedLayouts, savedTime }()
+	layouts, startupTime = []*Layout{layout}, 0 // the test's VM is not starting
 	target, err := Attach(pid)
 	if err == nil {
 		target.Close()

@@ -13,8 +13,10 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/collector/beam/jit"
 	"github.com/beamprof/beamprof/collector/beam/memory"
@@ -98,7 +100,7 @@ func attach(pid int) (_ *Target, err error) {
 		return nil, err
 	}
 	if t.checks, err = t.runChecks(); err != nil {
-		return nil, err
+		return nil, t.ifStarting(err)
 	}
 	return t, nil
 }
@@ -140,11 +142,40 @@ func (t *Target) readCode() error {
 		return ErrStarting
 	case errors.Is(err, jit.ErrIncomplete):
 		// A VM that loads code just now; the next refresh reads the rest.
-	case err != nil:
+	case errors.Is(err, jit.ErrLayout):
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	case err != nil:
+		return fmt.Errorf("read the VM's code: %w", err)
 	}
 	t.NormalExit, t.FrameLayout = t.Code.NormalExit(), t.Code.FrameLayout()
 	return nil
+}
+
+// refreshCode reads the code that was loaded since the last time.
+func (t *Target) refreshCode() error {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("read the clock: %w", err)
+	}
+	_, err := t.Code.Refresh(uint64(now.Nano()))
+	if err != nil && !errors.Is(err, jit.ErrIncomplete) {
+		return fmt.Errorf("read the VM's code: %w", err)
+	}
+	return nil
+}
+
+// startupTime is for how long a VM may be one that is not set up completely.
+// Its own servers run after less than a second.
+var startupTime = 10 * time.Second
+
+// ifStarting turns the error that a VM's memory does not make sense into one
+// that wraps ErrStarting if the VM was started only just now.
+func (t *Target) ifStarting(err error) error {
+	age, ageErr := processAge(t.PID)
+	if !errors.Is(err, ErrUnsupported) || ageErr != nil || age > startupTime {
+		return err
+	}
+	return fmt.Errorf("%w (it was started %v ago; %v)", ErrStarting, age.Round(time.Second/10), err)
 }
 
 // procError turns what /proc said into the errors of this package.

@@ -64,6 +64,9 @@ func (t *Target) checkProcesses() ([]Check, error) {
 	for round := range checkRounds {
 		if round > 0 {
 			time.Sleep(time.Millisecond << round)
+			if err := t.refreshCode(); err != nil {
+				return nil, err
+			}
 		}
 		last := round == checkRounds-1
 		sample = slices.DeleteFunc(sample, func(p slotted) bool {

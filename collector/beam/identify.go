@@ -55,8 +55,7 @@ func (t *Target) Identify(addr uint64, head []byte, root string, initial [3]uint
 		return nil, fmt.Errorf("identify process at %#x: only %d bytes of it", addr, len(head))
 	}
 	pid := headWord(head, l.ID)
-	text, ok := t.FormatPID(pid)
-	if !ok {
+	if !IsPID(pid) {
 		return nil, fmt.Errorf("identify process at %#x: %#x is not a pid", addr, pid)
 	}
 	registered := headWord(head, l.Registered)
@@ -68,7 +67,7 @@ func (t *Target) Identify(addr uint64, head []byte, root string, initial [3]uint
 		return known.process, nil
 	}
 	if !ok {
-		known = &identity{process: &collector.Process{PID: text}}
+		known = &identity{process: &collector.Process{PID: t.Layout.PID.format(pid)}}
 		t.identities.Add(pid, known)
 	}
 	if known.registered != registered {

@@ -3,6 +3,7 @@ package beam
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,27 +61,33 @@ func TestListFindsVMs(t *testing.T) {
 	}
 }
 
-// copyOfVM starts the program of a VM again, from a file of another name, with
-// the arguments and the environment that erl gave it.
-func copyOfVM(t *testing.T, name string, arguments ...string) *exec.Cmd {
+// copyOfVM returns a command that starts the program of a VM again, from a
+// file of another name, with the arguments and the environment that erl gave it.
+func copyOfVM(t *testing.T, name string) *exec.Cmd {
 	t.Helper()
 	vm := testsupport.StartVM(t, testsupport.Options{})
 	directory := t.TempDir()
-	program, err := os.ReadFile(attachTo(t, vm).Executable)
-	if err != nil {
+	read := func(file string) []byte {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", vm.PID, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	if err := os.WriteFile(filepath.Join(directory, name), read("exe"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(directory, name), program, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	environment, err := os.ReadFile("/proc/" + vm.Eval(t, "list_to_integer(os:getpid())") + "/environ")
-	if err != nil {
-		t.Fatal(err)
+	arguments := strings.Split(strings.TrimRight(string(read("cmdline")), "\x00"), "\x00")
+	// Not the module that answers the test: it would miss its file descriptors.
+	at := slices.Index(arguments, "-s")
+	arguments = slices.Delete(arguments, at, at+2)
+	command := exec.Command(filepath.Join(directory, name), arguments[1:]...)
+	for variable := range strings.SplitSeq(strings.TrimRight(string(read("environ")), "\x00"), "\x00") {
+		if !strings.HasPrefix(variable, "BEAMPROF_") {
+			command.Env = append(command.Env, variable)
+		}
 	}
 	vm.Stop(t)
-	command := exec.Command(filepath.Join(directory, name), arguments...)
-	command.Env = strings.Split(strings.TrimRight(string(environment), "\x00"), "\x00")
-	command.Env = append(command.Env, "ERL_CRASH_DUMP_SECONDS=0")
 	command.Dir = directory
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return command
@@ -106,11 +113,7 @@ func start(t *testing.T, command *exec.Cmd) int {
 
 // A VM is one by what it is, whatever its file is called.
 func TestListKnowsRenamedVM(t *testing.T) {
-	root := "/usr/lib/erlang"
-	if out, err := exec.Command(testsupport.Erl(), "-noshell", "-eval", "io:put_chars(code:root_dir()), halt().").Output(); err == nil {
-		root = string(bytes.TrimSpace(out))
-	}
-	command := copyOfVM(t, "my-service", "--", "-root", root, "-progname", "erl", "--", "-home", "/", "--", "-noshell", "-noinput")
+	command := copyOfVM(t, "my-service")
 	pid := start(t, command)
 	deadline := time.Now().Add(time.Minute)
 	for {
@@ -125,7 +128,7 @@ func TestListKnowsRenamedVM(t *testing.T) {
 		if ok && !errors.Is(c.Err, ErrStarting) {
 			t.Fatalf("while starting: %+v", c)
 		}
-		if time.Now().After(deadline) {
+		if syscall.Kill(pid, 0) != nil || time.Now().After(deadline) {
 			t.Fatalf("the VM does not come up: %+v", c)
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -137,11 +140,19 @@ func TestListKnowsRenamedVM(t *testing.T) {
 	if c, ok := find(t, pid); !ok || c.Err != nil || c.Executable != command.Path {
 		t.Errorf("with its file removed: %+v, found %v", c, ok)
 	}
-	target, err := Attach(pid)
-	if err != nil {
-		t.Fatal(err)
+	for {
+		target, err := Attach(pid)
+		if err == nil {
+			target.Close()
+			return
+		}
+		// It is still loading code and starting servers.
+		if !errors.Is(err, ErrStarting) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		t.Log(err)
+		time.Sleep(5 * time.Millisecond)
 	}
-	target.Close()
 }
 
 // A VM stopped before its first instruction has nothing set up.

@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam/memory"
@@ -221,6 +224,25 @@ func (o *osThread) parseStat(text string) {
 	if len(fields) >= 20 {
 		o.start, _ = strconv.ParseUint(fields[19], 10, 64)
 	}
+}
+
+// ticksPerSecond is USER_HZ, the unit of times in /proc/PID/stat on all
+// architectures of Linux that matter here.
+const ticksPerSecond = 100
+
+// processAge returns how long ago a process was started.
+func processAge(pid int) (time.Duration, error) {
+	var o osThread
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	o.parseStat(string(stat))
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return 0, err
+	}
+	return time.Duration(now.Nano()) - time.Duration(o.start)*time.Second/ticksPerSecond, nil
 }
 
 // parseStatus takes the name and the innermost pid namespace's id from the text
