@@ -1,0 +1,3 @@
+-define(INFO(Format, Args), lager:log(info, {?MODULE, ?FUNCTION_NAME, ?FUNCTION_ARITY, ?LINE}, Format, Args)).
+-define(WARNING(Format, Args), lager:log(warning, {?MODULE, ?FUNCTION_NAME, ?FUNCTION_ARITY, ?LINE}, Format, Args)).
+-define(ERROR(Format, Args), lager:log(error, {?MODULE, ?FUNCTION_NAME, ?FUNCTION_ARITY, ?LINE}, Format, Args)).

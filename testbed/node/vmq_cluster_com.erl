@@ -1,0 +1,41 @@
+%% The incoming half of a cluster link: routes a peer's publishes and takes in
+%% migrated queues.
+-module(vmq_cluster_com).
+-export([start_link/4, init/4]).
+
+start_link(Ref, ConnsSup, Transport, Opts) ->
+    {ok, proc_lib:spawn_link(?MODULE, init, [Ref, ConnsSup, Transport, Opts])}.
+
+init(Ref, _ConnsSup, _Transport, _Opts) ->
+    testbed_truth:be('vmq_cluster_com:init/4', housekeeping),
+    receive {shoot, Ref, Socket} -> ok end,
+    inet:setopts(Socket, [{active, once}]),
+    loop(Socket, <<>>).
+
+loop(Socket, Buffer) ->
+    receive
+        {tcp, Socket, Data} ->
+            Rest = frames(<<Buffer/binary, Data/binary>>),
+            testbed_truth:port(Socket, cluster_port, message_routing),
+            inet:setopts(Socket, [{active, once}]),
+            loop(Socket, Rest);
+        {tcp_closed, Socket} -> ok;
+        {tcp_error, Socket, _} -> ok
+    end.
+
+frames(<<"vmq-connect", L:32, _Node:L/binary, Rest/binary>>) -> frames(Rest);
+frames(<<"vmq-send", L:32, Messages:L/binary, Rest/binary>>) -> messages(Messages), frames(Rest);
+frames(Rest) -> Rest.
+
+messages(<<"msg", L:32, Bytes:L/binary, Rest/binary>>) ->
+    testbed_truth:work(message_routing, msg),
+    {Words, Message, Workload} = binary_to_term(Bytes),
+    testbed_truth:work(Workload, msg),
+    vmq_reg:route(Words, Message, Workload),
+    messages(Rest);
+messages(<<"enq", L:32, Bytes:L/binary, Rest/binary>>) ->
+    testbed_truth:work(client_churn, enq),
+    {Pid, Ref, SubscriberId, Messages} = binary_to_term(Bytes),
+    Pid ! {Ref, vmq_reg:enqueue(SubscriberId, Messages)},
+    messages(Rest);
+messages(<<>>) -> ok.
