@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,26 +13,35 @@ import (
 // errInterrupted is the cause of a context that a signal ended.
 var errInterrupted = errors.New("interrupted")
 
+// oneInterrupt is how long signals count as one: who interrupts a whole process
+// group (timeout(1) does) may reach us twice, while nobody presses twice so fast.
+const oneInterrupt = 250 * time.Millisecond
+
 // interruptible returns a context that ends with errInterrupted at the first
 // signal asking the program to end: Ctrl-C, SIGTERM, or a terminal that went
-// away. The second one calls abort. stop gives the signals their usual effect back.
-func interruptible(ctx context.Context, abort func()) (_ context.Context, stop func()) {
+// away. One that comes later than window after it calls abort. stop gives the
+// signals their usual effect back.
+func interruptible(ctx context.Context, window time.Duration, abort func()) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	done := make(chan struct{})
 	go func() {
-		for n := 1; ; n++ {
+		var first time.Time
+		for {
 			select {
 			case <-done:
 				return
 			case <-signals:
 			}
-			if n > 1 {
+			switch {
+			case first.IsZero():
+				first = time.Now()
+				cancel(errInterrupted)
+			case time.Since(first) > window:
 				abort()
 				return
 			}
-			cancel(errInterrupted)
 		}
 	}()
 	return ctx, func() {

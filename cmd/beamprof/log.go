@@ -38,7 +38,8 @@ func logOption(c *cli.Context, name string) string {
 // logger writes messages to stderr.
 type logger struct {
 	zerolog.Logger
-	out io.Writer
+	out   io.Writer
+	lines bool // all that goes to out must be lines of the log
 }
 
 func newLogger(out io.Writer) *logger {
@@ -59,6 +60,7 @@ func (l *logger) configure(level, format string) error {
 		l.Logger = l.console().Level(least)
 	case "json":
 		l.Logger = zerolog.New(l.out).With().Timestamp().Logger().Level(least)
+		l.lines = true
 	default:
 		return usagef("invalid value %q for --log-format: choose console or json", format)
 	}
@@ -77,6 +79,7 @@ func (l *logger) console() zerolog.Logger {
 			name, _ := level.(string)
 			return "beamprof:" + marks[name]
 		},
+		FormatMessage: func(message any) string { text, _ := message.(string); return text },
 	})
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,18 +17,20 @@ type progress struct {
 
 const progressInterval = 200 * time.Millisecond
 
-// startProgress shows progress until stop is called, which leaves the line empty.
-func startProgress(w io.Writer, duration time.Duration) *progress {
+// startProgress shows progress, where the log goes, until stop is called,
+// which leaves the line empty.
+func startProgress(log *logger, duration time.Duration) *progress {
 	p := &progress{stop: func() {}}
-	if _, ok := terminal(w); !ok {
+	if _, ok := terminal(log.out); !ok || log.lines {
 		return p
 	}
 	bar := progressbar.NewOptions64(duration.Milliseconds(),
-		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetWriter(log.out),
 		progressbar.OptionSetWidth(30),
 		progressbar.OptionSetElapsedTime(false),
 		progressbar.OptionSetPredictTime(false),
 		progressbar.OptionClearOnFinish(),
+		progressbar.OptionThrottle(progressInterval/2), // or a tick draws twice
 		progressbar.OptionUseANSICodes(colorAllowed()),
 	)
 	done := make(chan struct{})

@@ -96,7 +96,7 @@ func (a *app) record(ctx context.Context, o recordOptions) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := interruptible(ctx, func() {
+	ctx, stop := interruptible(ctx, oneInterrupt, func() {
 		output.abort()
 		a.log.Error().Msg("aborted: what was not written yet is lost")
 		os.Exit(exitFailed)
@@ -128,7 +128,7 @@ func (a *app) sample(ctx context.Context, s session, o recordOptions, r *recorde
 	a.log.Info().Msgf("profiling %s for %v at %d Hz; Ctrl-C ends early", describe(r.info), o.duration, o.frequency)
 	bounded, cancel := context.WithTimeout(ctx, o.duration)
 	defer cancel()
-	p := startProgress(a.stderr, o.duration)
+	p := startProgress(a.log, o.duration)
 	defer p.stop()
 	err := s.Run(bounded, func(sample *collector.Sample) {
 		r.add(sample)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -118,31 +119,46 @@ func TestRecordInterrupted(t *testing.T) {
 }
 
 func TestSecondInterruptAborts(t *testing.T) {
-	aborted := make(chan bool)
-	ctx, stop := interruptible(t.Context(), func() { close(aborted) })
-	defer stop()
-	for _, ended := range []<-chan bool{doneOf(ctx), aborted} {
+	interrupt := func() {
 		if err := unix.Kill(os.Getpid(), unix.SIGINT); err != nil {
 			t.Fatal(err)
 		}
-		select {
-		case <-ended:
-		case <-time.After(30 * time.Second):
-			t.Fatal("the signal had no effect")
-		}
 	}
+	aborted := make(chan bool)
+	ctx, stop := interruptible(t.Context(), 0, func() { close(aborted) })
+	defer stop()
+	interrupt()
+	waitFor(t, ctx.Done(), "the first one has no effect")
 	if !errors.Is(context.Cause(ctx), errInterrupted) {
 		t.Errorf("cause: %v", context.Cause(ctx))
 	}
+	interrupt()
+	waitFor(t, aborted, "the second one has no effect")
 }
 
-func doneOf(ctx context.Context) <-chan bool {
-	done := make(chan bool)
-	go func() {
-		<-ctx.Done()
-		close(done)
-	}()
-	return done
+// TestInterruptedTwiceAtOnce: what a process group is sent may reach us twice.
+func TestInterruptedTwiceAtOnce(t *testing.T) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, unix.SIGINT)
+	defer signal.Stop(signals)
+	ctx, stop := interruptible(t.Context(), time.Hour, func() { t.Error("aborted") })
+	defer stop()
+	for range 2 {
+		if err := unix.Kill(os.Getpid(), unix.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, signals, "no signal")
+	}
+	waitFor(t, ctx.Done(), "no effect")
+}
+
+func waitFor[T any](t *testing.T, event <-chan T, otherwise string) {
+	t.Helper()
+	select {
+	case <-event:
+	case <-time.After(30 * time.Second):
+		t.Fatal(otherwise)
+	}
 }
 
 func TestRecordTargetExits(t *testing.T) {
@@ -344,6 +360,15 @@ func TestRecordOnATerminal(t *testing.T) {
 			t.Errorf("%q is not in %q", want, shown)
 		}
 	}
+	if shown := onTerminal(t, func(tty *os.File) {
+		log := newLogger(tty)
+		if err := log.configure("info", "json"); err != nil {
+			t.Error(err)
+		}
+		startProgress(log, time.Minute).stop()
+	}); shown != "" {
+		t.Errorf("progress among lines of JSON: %q", shown)
+	}
 	t.Setenv("NO_COLOR", "1")
 	if shown := onTerminal(t, record); strings.Contains(shown, "\x1b[1m") || strings.Contains(shown, "\x1b[3") {
 		t.Errorf("colour in spite of NO_COLOR: %q", shown)
@@ -352,7 +377,7 @@ func TestRecordOnATerminal(t *testing.T) {
 
 func TestProgressIsQuietElsewhere(t *testing.T) {
 	var b bytes.Buffer
-	p := startProgress(&b, time.Minute)
+	p := startProgress(newLogger(&b), time.Minute)
 	p.stop()
 	p.stop()
 	if b.Len() > 0 {
