@@ -278,3 +278,25 @@ func TestSymbols(t *testing.T) {
 		t.Errorf("no_such_symbol is at %#x", at)
 	}
 }
+
+// Processes are born, collected and die while the checks look at them.
+func TestAttachToBusyVM(t *testing.T) {
+	vm := testsupport.StartVM(t, testsupport.Options{Modules: map[string]string{"busy": busySource}})
+	vm.Eval(t, "busy:start(), [spawn(busy, short, [0]) || _ <- lists:seq(1, 200)], [spawn(busy, churn, []) || _ <- [1, 2, 3, 4]], ok")
+	for range 20 {
+		target, err := Attach(vm.PID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range target.Checks() {
+			if !c.OK {
+				t.Errorf("%+v", c)
+			}
+		}
+		target.Close()
+	}
+	target := attachTo(t, vm)
+	for _, c := range target.Checks() {
+		t.Logf("%s: %s", c.Name, c.Detail)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam/memory"
@@ -125,12 +126,11 @@ func (t *Target) checkSchedulers() Check {
 	running, processes := 0, 0
 	for _, s := range t.Schedulers {
 		counts[s.Kind]++
-		addr, err := memory.Uint64(t.Memory, s.Data+uint64(t.Layout.Scheduler.CurrentProcess))
-		if err != nil || addr == 0 {
-			continue
+		runs, ok := t.runsProcess(s)
+		if runs {
+			running++
 		}
-		running++
-		if id, err := memory.Uint64(t.Memory, addr+uint64(t.Layout.Process.ID)); err == nil && IsPID(id) {
+		if ok {
 			processes++
 		}
 	}
@@ -140,6 +140,24 @@ func (t *Target) checkSchedulers() Check {
 		Detail: fmt.Sprintf("%d normal, %d dirty CPU, %d dirty I/O have the type and number expected; %d of %d run a process",
 			counts[collector.ThreadScheduler], counts[collector.ThreadDirtyCPU], counts[collector.ThreadDirtyIO], processes, len(t.Schedulers)),
 	}
+}
+
+// runsProcess tells whether a scheduler runs something, and whether that is a
+// process. It may end and be freed before we look at it, so a scheduler that
+// does not seem to run a process is looked at again.
+func (t *Target) runsProcess(s Scheduler) (runs, ok bool) {
+	for range checkRounds {
+		addr, err := memory.Uint64(t.Memory, s.Data+uint64(t.Layout.Scheduler.CurrentProcess))
+		if err != nil || addr == 0 {
+			return err != nil, false
+		}
+		id, err := memory.Uint64(t.Memory, addr+uint64(t.Layout.Process.ID))
+		if err == nil && IsPID(id) {
+			return true, true
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return true, false
 }
 
 // checkThreads checks that the normal schedulers' registers, which mark where

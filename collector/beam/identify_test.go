@@ -1,9 +1,12 @@
 package beam
 
 import (
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
@@ -246,7 +249,7 @@ func TestIdentityInBusyVM(t *testing.T) {
 const busySource = `
 -module(busy).
 -behaviour(gen_server).
--export([start/0, init/1, handle_call/3, handle_cast/2, handle_info/2, short/1]).
+-export([start/0, init/1, handle_call/3, handle_cast/2, handle_info/2, short/1, churn/0]).
 
 start() ->
     [{ok, _} = gen_server:start(?MODULE, I, []) || I <- lists:seq(1, 20)],
@@ -263,8 +266,51 @@ handle_info(go, S) ->
     self() ! go,
     {noreply, S}.
 
+%% Nothing but births and deaths.
+churn() ->
+    process_flag(priority, low),
+    [spawn(fun() -> lists:seq(1, 1000) end) || _ <- lists:seq(1, 10)],
+    erlang:yield(),
+    churn().
+
 short(N) ->
     spawn(?MODULE, short, [N + 1]),
     put(x, lists:seq(1, 100)),
     timer:sleep(1).
 `
+
+// The sampler and a live view may ask at the same time, and get the same pointers.
+func TestConcurrentUse(t *testing.T) {
+	vm := testsupport.StartVM(t, testsupport.Options{Modules: map[string]string{"zoo": zooSource}})
+	vm.Eval(t, "zoo:start(200)")
+	target := attachTo(t, vm)
+	processes := allProcesses(t, target)
+	results := make([][]*collector.Process, 4)
+	var group sync.WaitGroup
+	for i := range results {
+		group.Go(func() {
+			for k, p := range processes {
+				head, err := target.readHead(p.addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				made, err := target.Identify(p.addr, head, "", [3]uint64{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				results[i] = append(results[i], made)
+				target.Atom(atomTerm(uint64(k)))
+				target.AtomNamed("zoo")
+				target.ProcessByPID(headWord(head, target.Layout.Process.ID))
+			}
+		})
+	}
+	group.Wait()
+	for i := range results {
+		if !slices.Equal(results[i], results[0]) {
+			t.Errorf("goroutine %d got other processes", i)
+		}
+	}
+}
