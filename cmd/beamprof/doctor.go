@@ -105,12 +105,13 @@ func fromLayout(c beam.Check) host.Check {
 	return check
 }
 
-// failedCheck is the check that stands for an error; errors of attaching name the remedy themselves.
+// failedCheck is the check that stands for an error; that privileges are missing is
+// said with its remedy.
 func failedCheck(name string, err error) host.Check {
 	c := host.Check{Name: name, Status: host.Failed, Detail: err.Error(), Remedy: "start it, or profile another: beamprof ps lists what runs"}
 	switch {
 	case exitCode(err) == exitNotPermitted:
-		c.Status, c.Remedy = host.Denied, "run as root (sudo)"
+		c.Status, c.Remedy = host.Denied, ""
 	case errors.Is(err, beam.ErrStarting):
 		c.Remedy = "try again when it has started"
 	case errors.Is(err, beam.ErrUnsupported):

@@ -35,7 +35,7 @@ func programs() []Check {
 	}
 	switch {
 	case loaded == nil || fd < 0:
-		attach.Status, attach.Detail, attach.Remedy = Failed, "not tried", "see above"
+		attach.Status, attach.Detail, attach.Remedy = max(load.Status, clock.Status), "not tried", "see above"
 	default:
 		if err := unix.IoctlSetInt(fd, unix.PERF_EVENT_IOC_SET_BPF, loaded.Sample.FD()); err != nil {
 			attach = failed(attach.Name, err, "the kernel needs CONFIG_BPF_EVENTS")
