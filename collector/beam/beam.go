@@ -87,22 +87,28 @@ func attach(pid int) (_ *Target, err error) {
 	if t.Layout, err = findLayout(t.Release, t.Flavor); err != nil {
 		return nil, err
 	}
-	if err = t.readTables(); err != nil {
-		return nil, err
-	}
-	if err = t.findSchedulers(); err != nil {
-		return nil, err
-	}
-	if err = t.findThreads(); err != nil {
-		return nil, err
-	}
-	if err = t.readCode(); err != nil {
-		return nil, err
-	}
-	if t.checks, err = t.runChecks(); err != nil {
+	if err = t.setUp(); err != nil {
 		return nil, t.ifStarting(err)
 	}
 	return t, nil
+}
+
+// setUp reads and checks what depends on the layout.
+func (t *Target) setUp() (err error) {
+	if err = t.readTables(); err != nil {
+		return err
+	}
+	if t.Schedulers, err = t.readSchedulers(); err != nil {
+		return err
+	}
+	if err = t.findThreads(); err != nil {
+		return err
+	}
+	if err = t.readCode(); err != nil {
+		return err
+	}
+	t.checks, err = t.runChecks()
+	return err
 }
 
 // readTables prepares reading atoms, processes and built-in functions.
@@ -138,11 +144,9 @@ func (t *Target) readCode() error {
 	var err error
 	t.Code, err = jit.Open(t.Memory, descriptor)
 	switch {
-	case errors.Is(err, jit.ErrNoCode):
-		return ErrStarting
-	case errors.Is(err, jit.ErrIncomplete):
+	case t.Code != nil && errors.Is(err, jit.ErrIncomplete):
 		// A VM that loads code just now; the next refresh reads the rest.
-	case errors.Is(err, jit.ErrLayout):
+	case errors.Is(err, jit.ErrLayout), errors.Is(err, jit.ErrNoCode):
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case err != nil:
 		return fmt.Errorf("read the VM's code: %w", err)
@@ -168,11 +172,11 @@ func (t *Target) refreshCode() error {
 // Its own servers run after less than a second.
 var startupTime = 10 * time.Second
 
-// ifStarting turns the error that a VM's memory does not make sense into one
-// that wraps ErrStarting if the VM was started only just now.
+// ifStarting turns the error that a VM is not as expected into one that wraps
+// ErrStarting if the VM was started only just now.
 func (t *Target) ifStarting(err error) error {
 	age, ageErr := processAge(t.PID)
-	if !errors.Is(err, ErrUnsupported) || ageErr != nil || age > startupTime {
+	if !errors.Is(err, ErrUnsupported) || ageErr != nil || age >= startupTime {
 		return err
 	}
 	return fmt.Errorf("%w (it was started %v ago; %v)", ErrStarting, age.Round(time.Second/10), err)

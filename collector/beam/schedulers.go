@@ -2,9 +2,7 @@ package beam
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam/memory"
@@ -34,32 +32,9 @@ var schedulerArrays = []struct {
 	{"erts_aligned_dirty_io_scheduler_data", collector.ThreadDirtyIO, 2},
 }
 
-// A VM that has all its threads sets up its schedulers within microseconds.
-const (
-	schedulerAttempts = 5
-	schedulerDelay    = 10 * time.Millisecond
-)
-
-// findSchedulers reads the VM's schedulers. The error wraps ErrStarting if the
-// VM has not started their threads yet, ErrUnsupported if the layout does not fit.
-func (t *Target) findSchedulers() (err error) {
-	for attempt := range schedulerAttempts {
-		if attempt > 0 {
-			time.Sleep(schedulerDelay)
-		}
-		if t.Schedulers, err = t.readSchedulers(); !errors.Is(err, ErrStarting) {
-			return err
-		}
-	}
-	list, listErr := osThreads(t.PID)
-	if listErr == nil && len(list) > t.NormalSchedulers+t.DirtyCPUSchedulers+t.DirtyIOSchedulers {
-		return fmt.Errorf("%w: it has %d threads, but schedulers without one", ErrUnsupported, len(list))
-	}
-	return err
-}
-
 // readSchedulers reads the VM's schedulers, without their thread ids, and
-// checks their type and number.
+// checks their type and number. The error wraps ErrUnsupported if they
+// are not as expected, or have no threads.
 func (t *Target) readSchedulers() ([]Scheduler, error) {
 	counts := []int{t.NormalSchedulers, t.DirtyCPUSchedulers, t.DirtyIOSchedulers}
 	var all []Scheduler
@@ -97,12 +72,9 @@ func (s *Scheduler) read(m memory.Reader, l *SchedulerLayout, kind uint32) error
 	s.pthread = word(l.ThreadID)
 	if kind == 0 {
 		s.Registers = word(l.Registers)
-		if s.Registers == 0 {
-			return ErrStarting
-		}
 	}
-	if s.pthread == 0 {
-		return ErrStarting
+	if s.pthread == 0 || kind == 0 && s.Registers == 0 {
+		return fmt.Errorf("%w: no thread runs it", ErrUnsupported)
 	}
 	return nil
 }
