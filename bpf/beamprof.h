@@ -28,6 +28,7 @@ struct registers {
 		rsi, rdi, orig_rax, rip, cs, eflags, rsp, ss;
 };
 #define THREAD_SIZE 16384 /* arch/x86/include/asm/page_64_types.h, without KASAN */
+#define RED_ZONE 128 /* bytes below the stack pointer that are in use (System V ABI) */
 #define REGISTERS_SP(r) ((r)->rsp)
 #define REGISTERS_FP(r) ((r)->rbp)
 #define REGISTERS_USER(r) (((r)->cs & 3) == 3)
@@ -40,6 +41,7 @@ struct registers {
 	__u64 x[31], sp, pc, pstate;
 };
 #define THREAD_SIZE 16384 /* arch/arm64/include/asm/memory.h, 4 KiB pages */
+#define RED_ZONE 0
 #define REGISTERS_SP(r) ((r)->sp)
 #define REGISTERS_FP(r) ((r)->x[29])
 #define REGISTERS_USER(r) (((r)->pstate & 0xf) == 0) /* PSR_MODE_EL0t */

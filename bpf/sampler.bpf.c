@@ -14,8 +14,10 @@ struct scheduler {
 
 #define KERNEL_STACK_MAX (64 * 8)
 #define PROCESS_SIZE 512 /* the head of struct process; keep a power of two */
-#define BOUNDARY_SIZE 128
+#define BOUNDARY_SIZE 64 /* enough for the return address into JIT code */
+#define BOUNDARY_MAX PAGE_SIZE
 #define C_STACK_MAX (3 * PAGE_SIZE)
+#define SCHEDULER_STACK_MAX (1 << 20) /* C stacks of schedulers are not larger */
 #define ERLANG_ROOT_MAX PAGE_SIZE
 #define ERLANG_TOP_MAX PAGE_SIZE
 #define TERM_WORDS 5       /* a tuple's header and its first four elements */
@@ -65,6 +67,7 @@ struct header {
 	__u64 process; /* address of the current Process, or 0 */
 	__u64 port;    /* address of the current Port, or 0 */
 	__u64 scheduler;
+	__u64 boundary;     /* address of the copy below the C stack's base */
 	__u64 c_stack;      /* address of the C stack copy */
 	__u64 erlang_root;  /* address of the Erlang stack's root copy */
 	__u64 erlang_top;   /* address of the Erlang stack's top copy */
@@ -226,12 +229,12 @@ static __always_inline int append(struct record *r, __u64 from, __u64 length)
  * so that the end of the mapping ends the copy and loses nothing before it. */
 static __always_inline void copy_c_stack(struct record *r, __u64 sp, __u64 limit)
 {
-	__u64 at = sp, end, start = r->h.payload;
+	__u64 at = sp - RED_ZONE, end, start = r->h.payload;
 	int i;
 
-	if (!limit || limit - sp > C_STACK_MAX)
-		limit = sp + C_STACK_MAX;
-	r->h.c_stack = sp;
+	if (!limit || limit - at > C_STACK_MAX)
+		limit = at + C_STACK_MAX;
+	r->h.c_stack = at;
 	for (i = 0; i < 4; i++) {
 		end = (at | (PAGE_SIZE - 1)) + 1;
 		if (end > limit)
@@ -241,6 +244,18 @@ static __always_inline void copy_c_stack(struct record *r, __u64 sp, __u64 limit
 		at = end;
 	}
 	r->h.c_stack_length = r->h.payload - start;
+}
+
+/* Copies what lies right below the base of a scheduler's C stack: the return
+ * address into JIT code, and of a deep stack the frames next to it. A few of the
+ * VM's functions have frames of 16 KiB and more (erts_net_message, those that
+ * decode terms), of which only the ends matter. */
+static __always_inline void copy_boundary(struct record *r, __u64 base, __u64 length)
+{
+	if (!base || !append(r, base - length, length))
+		return;
+	r->h.boundary = base - length;
+	r->h.boundary_length = length;
 }
 
 static __always_inline __u64 field(struct record *r, __u32 offset)
@@ -561,16 +576,16 @@ int sample(struct perf_event_context *ctx)
 		}
 	}
 	sp = REGISTERS_SP(&r->h.regs);
-	limit = 0;
-	if (s && s->registers) {
-		if (append(r, s->registers - BOUNDARY_SIZE, BOUNDARY_SIZE))
-			r->h.boundary_length = BOUNDARY_SIZE;
-		/* Far from the base means on the Erlang stack: nothing to copy. */
-		if (s->registers - sp <= (1 << 20))
-			limit = s->registers;
-	}
-	if (!(r->h.flags & SAMPLE_NO_REGISTERS) && (limit || !s || !s->registers))
+	limit = s ? s->registers : 0;
+	if (r->h.flags & SAMPLE_NO_REGISTERS)
+		copy_boundary(r, limit, BOUNDARY_SIZE);
+	else if (!limit)
+		copy_c_stack(r, sp, 0);
+	else if (limit - sp <= SCHEDULER_STACK_MAX) { /* else on the Erlang stack */
+		if (limit - sp > C_STACK_MAX - RED_ZONE)
+			copy_boundary(r, limit, BOUNDARY_MAX);
 		copy_c_stack(r, sp, limit);
+	}
 	if (s && r->h.process_length) {
 		read_identity(r, t);
 		copy_erlang(r, t, s);

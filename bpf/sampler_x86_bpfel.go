@@ -59,6 +59,7 @@ type samplerHeader struct {
 	Process        uint64
 	Port           uint64
 	Scheduler      uint64
+	Boundary       uint64
 	C_stack        uint64
 	ErlangRoot     uint64
 	ErlangTop      uint64

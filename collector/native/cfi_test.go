@@ -104,7 +104,7 @@ func TestStepOnArm(t *testing.T) {
 	regs.Set(30, 0x2004)
 	regs.Set(29, 0x7000)
 	regs.Set(1, 5)
-	memory := Stack{0x7000, []byte{0x80, 0x70, 0, 0, 0, 0, 0, 0, 0x08, 0x30, 0, 0, 0, 0, 0x7b, 0x5a}}
+	memory := Stack{Base: 0x7000, Bytes: []byte{0x80, 0x70, 0, 0, 0, 0, 0, 0, 0x08, 0x30, 0, 0, 0, 0, 0x7b, 0x5a}}
 	leaf := row{cfa: rule{kind: ruleRegister, register: 31}, returnColumn: 30}
 	caller, _, ok := s.step(&regs, &memory, &leaf)
 	if _, known := caller.Known(1); !ok || caller.PC != 0x2004 || caller.SP != 0x7000 || known {
@@ -137,7 +137,7 @@ func FuzzInstructions(f *testing.F) {
 		}
 		s := &Space{arch: arm, addressMask: 1<<48 - 1}
 		regs := Registers{PC: 0x1000, SP: 0x7000, Valid: 1<<registerCount - 1}
-		s.step(&regs, &Stack{0x7000, make([]byte, 256)}, &r)
+		s.step(&regs, &Stack{Base: 0x7000, Bytes: make([]byte, 256)}, &r)
 		var cache rowCache
 		if kept := cache.shared(&r); cache.shared(&r) != kept {
 			t.Error("a row is not equal to itself")

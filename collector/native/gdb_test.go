@@ -75,7 +75,7 @@ func compare(t *testing.T, s *Space, stop gdbStop) (frames int, end End) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stack := Stack{stop.Base, bytes}
+	stack := Stack{Base: stop.Base, Bytes: bytes}
 	regs := registersOf(stop.Frames[0])
 	if _, inside := s.Find(regs.PC); !inside {
 		return 0, EndBoundary

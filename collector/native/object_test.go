@@ -134,7 +134,7 @@ func FuzzObject(f *testing.F) {
 		}
 		s := spaceOf(o, 0)
 		regs := Registers{PC: vaddr, SP: 0x7000, Valid: 1<<registerCount - 1}
-		pcs, _ := s.Unwind(&regs, Stack{0x7000, stack}, nil, nil)
+		pcs, _ := s.Unwind(&regs, Stack{Base: 0x7000, Bytes: stack}, nil, nil)
 		for i, pc := range pcs {
 			if s.Symbol(pc, i == 0).Name == "" {
 				t.Errorf("no name for %#x", pc)

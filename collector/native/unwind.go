@@ -8,6 +8,7 @@ import "encoding/binary"
 type Stack struct {
 	Base  uint64
 	Bytes []byte
+	Above *Stack // more of it further up, behind a gap, or nil
 }
 
 // RedZone is how many bytes below the stack pointer belong to a function that
@@ -18,7 +19,7 @@ const RedZone = 128
 func (s *Stack) read(buf []byte, addr uint64) bool {
 	into := addr - s.Base
 	if addr < s.Base || into > uint64(len(s.Bytes)) || uint64(len(s.Bytes))-into < uint64(len(buf)) {
-		return false
+		return s.Above != nil && s.Above.read(buf, addr)
 	}
 	copy(buf, s.Bytes[into:])
 	return true
@@ -28,6 +29,9 @@ func (s *Stack) read(buf []byte, addr uint64) bool {
 func (s *Stack) word(addr uint64) (uint64, bool) {
 	into := addr - s.Base
 	if addr < s.Base || uint64(len(s.Bytes)) < 8 || into > uint64(len(s.Bytes))-8 {
+		if s.Above != nil {
+			return s.Above.word(addr)
+		}
 		return 0, false
 	}
 	return binary.LittleEndian.Uint64(s.Bytes[into:]), true

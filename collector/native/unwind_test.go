@@ -68,7 +68,7 @@ func TestUnwindEndsWithRecordedMemory(t *testing.T) {
 	regs, stack := blocked(t, pid, pid)
 	whole, _ := s.Unwind(new(regs), stack, nil, nil)
 	for size := 0; size < len(stack.Bytes); size += 8 {
-		pcs, end := s.Unwind(new(regs), Stack{stack.Base, stack.Bytes[:size]}, nil, nil)
+		pcs, end := s.Unwind(new(regs), Stack{Base: stack.Base, Bytes: stack.Bytes[:size]}, nil, nil)
 		if !slices.Equal(pcs, whole[:len(pcs)]) || len(pcs) < len(whole) && end != EndMemory {
 			t.Fatalf("%d bytes: end %v after %d of %d frames", size, end, len(pcs), len(whole))
 		}

@@ -128,7 +128,11 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 		}
 		return d.jitTop(r, &regs, regs.PC, stop), true
 	}
-	pcs, end := d.space.Unwind(&regs, native.Stack{Base: r.C_stack, Bytes: r.cStack}, d.code.Contains, d.pcs[:0])
+	recorded := native.Stack{Base: r.C_stack, Bytes: r.cStack}
+	if len(r.boundary) > 0 {
+		recorded.Above = &native.Stack{Base: r.Boundary, Bytes: r.boundary}
+	}
+	pcs, end := d.space.Unwind(&regs, recorded, d.code.Contains, d.pcs[:0])
 	d.pcs = pcs
 	bif := ""
 	for i, pc := range pcs {
@@ -162,10 +166,17 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 // boundary falls back on what is always at the same place: right below the base
 // of the scheduler's C stack stands the return address into JIT code.
 func (d *decoder) boundary(r *record, stop uint64) (e uint64, known bool) {
-	if len(r.boundary) < 8 {
+	if !d.threads.isJIT(int(r.Tid)) {
 		return stop, len(r.head) > 0
 	}
-	pc := binary.LittleEndian.Uint64(r.boundary[len(r.boundary)-8:])
+	last := r.boundary
+	if len(last) == 0 {
+		last = r.cStack
+	}
+	if len(last) < 8 {
+		return 0, false
+	}
+	pc := binary.LittleEndian.Uint64(last[len(last)-8:])
 	if !d.code.Contains(pc) {
 		return 0, false
 	}
