@@ -88,6 +88,9 @@ const (
 	StateNative
 )
 
+// States returns the values of the label `state`, by State.
+func States() []string { return stateNames[:] }
+
 var stateNames = [...]string{"other", "emulator", "bif", "nif", "gc", "port", "check_io", "aux", "scheduling", "busy_wait", "sleep_wake", "native"}
 
 // String returns the value of the label `state`.
@@ -101,26 +104,38 @@ type Process struct {
 	Kind           string // Name with group and index numbers folded: vmq_swc_db_metaN
 	RegisteredName string // empty if not registered
 	InitialCall    string // "module:function/arity", proc_lib's own initial call where there is one
+	Parent         string // kind of the process that spawned it, empty if not known
+}
+
+// Port is a port of the VM. Values are interned and not changed.
+type Port struct {
+	ID     string   // "#Port<0.5>"
+	Name   string   // as erlang:port_info(Port, name)
+	Driver string   // "tcp_inet"
+	Owner  *Process // the connected process; nil if nothing is known of it
 }
 
 // Caller is a process that waits for the reply of the process before it in a
 // chain of calls to generic servers.
 type Caller struct {
-	Process *Process
-	Request string   // tag of the request that it handles itself, or empty
-	Stack   []*Frame // its Erlang stack, leaf first, without the frames missing in deep ones
+	Process     *Process
+	Request     string   // tag of the request that it handles itself, or empty
+	RequestType string   // as in Sample
+	Stack       []*Frame // its Erlang stack, leaf first, without the frames missing in deep ones
 }
 
 // Sample is one tick of the sampling clock on one thread of the target.
 type Sample struct {
-	Time       uint64 // nanoseconds of CLOCK_MONOTONIC
-	Thread     *Thread
-	State      State
-	Stack      []*Frame // leaf first; valid only during the callback
-	Process    *Process // nil if the thread was running no Erlang process
-	Request    string   // tag of the gen call, cast or info in progress, or empty
-	OnBehalfOf string   // kind of the process that asked, or empty
-	Callers    []Caller // who asked, and who asked that one, ...; valid only during the callback
-	Truncated  bool     // frames are missing; a marker frame stands for them
-	Partial    bool     // native unwinding ended before its boundary
+	Time        uint64 // nanoseconds of CLOCK_MONOTONIC
+	Thread      *Thread
+	State       State
+	Stack       []*Frame // leaf first; valid only during the callback
+	Process     *Process // nil if the thread was running no Erlang process
+	Port        *Port    // executed by the thread, for the process or on its own; nil if none
+	Request     string   // tag of the gen call, cast or info in progress, or empty
+	RequestType string   // call, cast, info, event, timeout, ...; empty if not known
+	OnBehalfOf  string   // kind of the process that asked, or empty
+	Callers     []Caller // who asked, and who asked that one, ...; valid only during the callback
+	Truncated   bool     // frames are missing; a marker frame stands for them
+	Partial     bool     // native unwinding ended before its boundary
 }

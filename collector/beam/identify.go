@@ -51,7 +51,7 @@ type identities = lru.Cache[uint64, *identity]
 // tells only that head is no process.
 func (t *Target) Identify(addr uint64, head []byte, root string, initial [3]uint64) (*collector.Process, error) {
 	l := &t.Layout.Process
-	if len(head) < int(max(l.ID, l.Registered, l.Dictionary, l.Initial+t.Layout.MFA.Size-8)+8) {
+	if len(head) < int(max(l.ID, l.Registered, l.Dictionary, l.Parent, l.Initial+t.Layout.MFA.Size-8)+8) {
 		return nil, fmt.Errorf("identify process at %#x: only %d bytes of it", addr, len(head))
 	}
 	pid := headWord(head, l.ID)
@@ -115,6 +115,27 @@ func (t *Target) describe(p *collector.Process, addr uint64, head []byte, regist
 	}
 	p.Kind = p.Name
 	return complete && !isProvisional(p.Name)
+}
+
+// parent returns the kind of the process that a process says spawned it, as
+// far as that one is still there or was seen before. It is called once per
+// process, under the lock: the parent is looked at, not its own parent.
+func (t *Target) parent(head []byte) string {
+	pid := headWord(head, t.Layout.Process.Parent)
+	if known, ok := t.identities.Peek(pid); ok {
+		return known.process.Kind
+	}
+	addr, ok := t.ProcessByPID(pid)
+	if !ok {
+		return ""
+	}
+	parent, err := t.readHead(addr)
+	if err != nil || headWord(parent, t.Layout.Process.ID) != pid {
+		return ""
+	}
+	var p collector.Process
+	t.describe(&p, addr, parent, headWord(parent, t.Layout.Process.Registered), "", [3]uint64{})
+	return p.Kind
 }
 
 // isProvisional tells whether a name only says that none is known yet.

@@ -22,7 +22,7 @@ func (d *decoder) asked(r *record, s *collector.Sample) {
 	if !ok {
 		return
 	}
-	s.Request = call.Request
+	s.Request, s.RequestType = call.Request, call.Type
 	s.Callers = d.callers(r, call.From)
 	if len(s.Callers) > 0 {
 		s.OnBehalfOf = s.Callers[0].Process.Kind
@@ -108,7 +108,7 @@ func (d *decoder) callers(r *record, from uint64) []collector.Caller {
 			break
 		}
 		call, _ := d.request(stack.lower, spans, terms, r.Time)
-		d.chain = append(d.chain, collector.Caller{Process: process, Request: call.Request, Stack: frames})
+		d.chain = append(d.chain, collector.Caller{Process: process, Request: call.Request, RequestType: call.Type, Stack: frames})
 		from = call.From
 	}
 	return d.chain

@@ -34,6 +34,7 @@ type decoder struct {
 	frames  *frames
 	threads *threads
 	people  *people
+	ports   *ports
 
 	// Reused from sample to sample.
 	pcs        []uint64
@@ -59,6 +60,7 @@ func newDecoder(target *beam.Target, space *native.Space) *decoder {
 		behaviours: gen.For(target.Release),
 		stores:     map[uint64]bool{},
 	}
+	d.ports = newPorts(target, d.people)
 	d.frames.statics = d.findStatics()
 	return d
 }
@@ -87,6 +89,7 @@ func (d *decoder) decode(r *record) *collector.Sample {
 		s.Process = d.people.get(r.Process, r.head, root, initial)
 		d.asked(r, s)
 	}
+	s.Port = d.ports.get(r.Port)
 	s.State = classify(s.Thread.Kind, d.roles, r.Process != 0, waitsForEvents(&r.Header))
 	s.Stack = d.stack
 	return s
