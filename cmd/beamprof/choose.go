@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/beamprof/beamprof/collector/beam"
@@ -44,6 +46,8 @@ func choose(s system, pid int, node string) (int, error) {
 		return found[0].PID, nil
 	case len(found) > 1:
 		return 0, &codeError{exitUsage, fmt.Errorf("%d Erlang VMs fit: choose one with --pid\n%s", len(found), strings.TrimRight(table(found), "\n"))}
+	case node != "" && forbidden(all):
+		return 0, fmt.Errorf("none is known to be node %q, but not all can be looked into: %w", text.Clean(node), beam.ErrPermission)
 	case node != "":
 		return 0, fmt.Errorf("%w: none is node %q%s", errNoVM, text.Clean(node), unreadable(all))
 	}
@@ -62,4 +66,9 @@ func unreadable(all []beam.Candidate) string {
 		return ""
 	}
 	return fmt.Sprintf(" (the names of %d could not be read: see beamprof ps)", n)
+}
+
+// forbidden tells whether there are VMs that may not be read.
+func forbidden(all []beam.Candidate) bool {
+	return slices.ContainsFunc(all, func(c beam.Candidate) bool { return errors.Is(c.Err, beam.ErrPermission) })
 }

@@ -161,6 +161,9 @@ func (a *app) finish(r *recorder, stats sampler.Stats, output *outputDir) error 
 	profile := ""
 	if written == nil {
 		profile = filepath.Join(output.path, profileFile)
+	} else if kept, err := rescue(files); err == nil {
+		profile = filepath.Join(kept, profileFile)
+		a.log.Warn().Msgf("kept in %s instead", kept)
 	}
 	printed := a.print(func(w io.Writer) error { return condensed.Report(w, styleFor(w), profile) })
 	if printed != nil {
@@ -170,6 +173,24 @@ func (a *app) finish(r *recorder, stats sampler.Stats, output *outputDir) error 
 		a.log.Info().Msgf("written: %s, and %s beside it", profile, summaryFile)
 	}
 	return errors.Join(r.failure, written, printed)
+}
+
+// rescue writes the files into a new temporary directory, when they could not be
+// written where they should be, and returns it.
+func rescue(files []outputFile) (string, error) {
+	path, err := os.MkdirTemp("", "beamprof-")
+	if err != nil {
+		return "", err
+	}
+	output, err := prepareOutput(path)
+	if err == nil {
+		err = output.write(files)
+	}
+	if err != nil {
+		os.RemoveAll(path)
+		return "", err
+	}
+	return path, nil
 }
 
 // describe names a VM in messages.

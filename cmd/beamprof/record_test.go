@@ -219,11 +219,34 @@ func TestRecordFailsMidway(t *testing.T) {
 	readBack(t, dir)
 }
 
-// TestRecordDiskFull: nothing half written, and the report all the same.
+// TestRecordDiskFull: nothing half written, the report all the same, and what was
+// sampled kept elsewhere.
 func TestRecordDiskFull(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
 	disk := tinyDisk(t, "4k") // a page: room for no file once the directory has an entry
 	dir := filepath.Join(disk, "out")
 	stdout, stderr, code := runIn(t, broker(), "record", "--output", dir)
+	if code != 1 || !strings.Contains(stderr, "no space left on device: make room there or choose another --output") {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+	if !strings.Contains(stdout, "WHAT THE CPU DID") {
+		t.Errorf("report:\n%s", stdout)
+	}
+	if found := names(t, disk); len(found) != 0 {
+		t.Errorf("left behind: %v", found)
+	}
+	kept := names(t, os.Getenv("TMPDIR"))
+	if len(kept) != 1 || !strings.Contains(stderr, "kept in "+filepath.Join(os.Getenv("TMPDIR"), kept[0])) {
+		t.Fatalf("kept %q: %s", kept, stderr)
+	}
+	readBack(t, filepath.Join(os.Getenv("TMPDIR"), kept[0]))
+}
+
+// TestRecordDiskFullEverywhere: there is still the report.
+func TestRecordDiskFullEverywhere(t *testing.T) {
+	disk := tinyDisk(t, "4k")
+	t.Setenv("TMPDIR", disk)
+	stdout, stderr, code := runIn(t, broker(), "record", "--output", filepath.Join(disk, "out"))
 	if code != 1 || !strings.Contains(stderr, "no space left on device: make room there or choose another --output") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
@@ -287,6 +310,7 @@ func TestRecordChoosesTheVM(t *testing.T) {
 	other := beam.Candidate{Info: beam.Info{PID: 20, Node: "a@y"}}
 	third := beam.Candidate{Info: beam.Info{PID: 30, Node: undistributed}}
 	hidden := beam.Candidate{Info: beam.Info{PID: 40}, Err: beam.ErrPermission}
+	starting := beam.Candidate{Info: beam.Info{PID: 50}, Err: beam.ErrStarting}
 	for _, c := range []struct {
 		vms    []beam.Candidate
 		args   string
@@ -302,7 +326,8 @@ func TestRecordChoosesTheVM(t *testing.T) {
 		{[]beam.Candidate{one, other, third}, "--node a", 0, 2, "2 Erlang VMs fit"},
 		{nil, "", 0, 3, "no beam.smp runs"},
 		{[]beam.Candidate{one}, "--node b", 0, 3, `none is node "b"`},
-		{[]beam.Candidate{hidden}, "--node b", 0, 3, "the names of 1 could not be read"},
+		{[]beam.Candidate{hidden}, "--node b", 0, 4, "not all can be looked into"},
+		{[]beam.Candidate{starting}, "--node b", 0, 3, "the names of 1 could not be read"},
 	} {
 		host := broker()
 		host.vms = c.vms
