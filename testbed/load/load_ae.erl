@@ -7,9 +7,11 @@
 
 -define(OBJECTS, 200). % per group, fetched by each exchange
 -define(GROUPS, 10).
+-define(NEVER, #{interval => 86400000, jitter => 0}).
 -define(IDLE, #{interval => 5000, jitter => 2500, limit => 1000000}).
 
 prepare(#{nodes := [Serving, Pulling]}, Rate) ->
+    ok = testbed_nodes:call(Pulling, {configure, ?NEVER}), % no exchange while there is a part of them
     ok = testbed_nodes:call(Serving, {seed, stale, ?OBJECTS}),
     {Serving, Pulling, Rate, none}.
 
@@ -20,7 +22,7 @@ start({Serving, Pulling, Rate, _}) ->
     {Serving, Pulling, Rate, Before}.
 
 stop({Serving, Pulling, _, Before}) ->
-    ok = testbed_nodes:call(Serving, {seed, stale, 0}),
     ok = testbed_nodes:call(Pulling, {configure, ?IDLE}),
+    ok = testbed_nodes:call(Serving, {seed, stale, 0}),
     After = testbed_nodes:call(Pulling, counters),
-    maps:from_list([{Name, maps:get(Name, After) - maps:get(Name, Before)} || Name <- [ae_exchanges, ae_objects_synced]]).
+    maps:with([ae_exchanges, ae_objects_synced], testbed_nodes:difference(Before, After)).

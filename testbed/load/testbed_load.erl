@@ -5,7 +5,10 @@
 -export([main/0]).
 -export([window/4, print/1]).
 
-main() ->
+%% main returns at once, so that the VM is up and heeds SIGTERM while loads run.
+main() -> spawn(fun run/0).
+
+run() ->
     try
         [Command | Pairs] = init:get_plain_arguments(),
         Options = maps:from_list([{list_to_atom(K), V} || P <- Pairs, [K, V] <- [string:split(P, "=")]]),

@@ -4,8 +4,8 @@
 
 -define(TIMEOUT, 120000).
 -define(SETTLE, 20000).
--define(POLL, 300).
--define(QUIET, 4). % polls without change
+-define(POLL, 200).
+-define(QUIET, 3). % polls without change
 
 %% cluster(StateDirectory) -> [Node], each the node's info with its control socket, node 1 first.
 cluster(Directory) ->
@@ -36,7 +36,7 @@ settle(Nodes) -> settle(Nodes, none, 0, ?SETTLE).
 settle(_, _, ?QUIET, _) -> ok;
 settle(_, _, _, Left) when Left =< 0 -> timeout;
 settle(Nodes, Last, Quiet, Left) ->
-    Now = [maps:with([socket_close, swc_writes, swc_replicated, ae_objects_synced, mqtt_publish_sent, queue_teardown], call(Node, counters))
+    Now = [maps:with([socket_close, swc_writes, swc_replicated, ae_objects_synced, mqtt_publish_sent, queue_teardown, log_lines], call(Node, counters))
            || Node <- Nodes],
     timer:sleep(?POLL),
     settle(Nodes, Now, case Now of Last -> Quiet + 1; _ -> 0 end, Left - ?POLL).

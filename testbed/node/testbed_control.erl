@@ -51,12 +51,15 @@ answer({capture, start}) -> testbed_capture:start();
 answer({capture, stop}) -> testbed_capture:stop();
 answer({capture, result}) -> testbed_capture:result();
 answer(distribution) ->
-    [#{peer => Node, sent => stat(send_oct, Port), sent_packets => stat(send_cnt, Port),
-       received => stat(recv_oct, Port), received_packets => stat(recv_cnt, Port)}
-     || {Node, Port} <- erlang:system_info(dist_ctrl), is_port(Port)].
+    [connection(Node, Controller) || {Node, Controller} <- erlang:system_info(dist_ctrl)].
 
-stat(Item, Port) ->
-    {ok, [{Item, Value}]} = inet:getstat(Port, [Item]),
-    Value.
+%% Bytes and packets on the connection's socket; with TLS the VM knows packets only.
+connection(Node, Port) when is_port(Port) ->
+    {ok, Stats} = inet:getstat(Port, [send_oct, send_cnt, recv_oct, recv_cnt]),
+    [Sent, SentPackets, Received, ReceivedPackets] = [proplists:get_value(Item, Stats) || Item <- [send_oct, send_cnt, recv_oct, recv_cnt]],
+    #{peer => Node, sent => Sent, sent_packets => SentPackets, received => Received, received_packets => ReceivedPackets};
+connection(Node, _TlsProcess) ->
+    {ok, Info} = net_kernel:node_info(Node),
+    #{peer => Node, sent_packets => proplists:get_value(out, Info), received_packets => proplists:get_value(in, Info)}.
 
 each_group(Fun) -> lists:foreach(fun(Group) -> ok = Fun(Group) end, vmq_swc_config:groups()).
