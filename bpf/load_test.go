@@ -10,7 +10,7 @@ import (
 
 // load loads the programs, or skips where the machine does not allow it; with
 // BEAMPROF_REQUIRE_BPF=1 that is a failure.
-func load(t *testing.T) *Programs {
+func load(t testing.TB) *Programs {
 	t.Helper()
 	p, err := Load()
 	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && os.Getenv("BEAMPROF_REQUIRE_BPF") != "1" {

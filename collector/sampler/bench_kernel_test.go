@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -14,20 +15,25 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/internal/benchload"
+	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
 // benchmarkFrequency is how often a second the benchmarks sample: often, to
 // have many samples soon.
 const benchmarkFrequency = 999
 
+// sampleTimeout bounds the wait for samples of a load that has died.
+const sampleTimeout = time.Minute
+
 // BenchmarkKernelSide measures what one sample costs in the kernel, beside a
 // program that only outputs a record of 1 KiB. Both run at the ticks of clocks of
 // their own with the same period. Ticks that hit other processes are charged to
 // the samples.
 func BenchmarkKernelSide(b *testing.B) {
-	for _, l := range stackLoads {
-		b.Run(l.name, func(b *testing.B) {
-			target := startLoad(b, l)
+	for _, l := range benchload.Stacks {
+		b.Run(l.Name, func(b *testing.B) {
+			target := attach(b, l, 1)
 			b.Run("sample", func(b *testing.B) { benchmarkKernelSide(b, target) })
 		})
 	}
@@ -41,14 +47,13 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	}
 	defer session.Close()
 	empty := startEmpty(b, target.PID, benchmarkFrequency)
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), sampleTimeout)
 	defer cancel()
 	var samples, bytes int
 	var frames [collector.FrameMarker + 1]int
 	if err := session.Run(ctx, func(s *collector.Sample) {
-		r := &session.record
 		samples++
-		bytes += int(unsafe.Sizeof(r.Header)) + int(r.Payload)
+		bytes += int(unsafe.Sizeof(session.record.Header)) + int(session.record.Payload)
 		for _, f := range s.Stack {
 			frames[f.Kind]++
 		}
@@ -58,6 +63,9 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	}); err != nil {
 		b.Fatal(err)
 	}
+	if samples < b.N {
+		b.Fatalf("only %d samples in %v: the load has stopped", samples, sampleTimeout)
+	}
 	per := func(total float64, unit string) { b.ReportMetric(total/float64(samples), unit) }
 	b.ReportMetric(0, "ns/op") // the clock's period
 	per(runTime(b, session.programs.Sample), "kernel-ns/sample")
@@ -66,6 +74,18 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	per(float64(frames[collector.FrameErlang]), "erlang-frames")
 	per(float64(frames[collector.FrameNative]), "native-frames")
 	per(float64(frames[collector.FrameKernel]), "kernel-frames")
+}
+
+// attach starts a VM with a load and attaches to it.
+func attach(b *testing.B, l benchload.Load, schedulers int) *beam.Target {
+	b.Helper()
+	testsupport.RequireBPF(b)
+	target, err := beam.Attach(l.Start(b, schedulers).PID)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { target.Close() })
+	return target
 }
 
 // countRunTime makes the kernel measure its programs' run time during the

@@ -2,7 +2,7 @@
 %% process, and a mix of what servers do. The functions of the module tower call
 %% each other, none of them in tail position, and the last one calls cost:leaf/1.
 -module(cost).
--export([start/2, leaf/1, mix/0, count/1, counted/0]).
+-export([start/2, leaf/1, mix/0, modules/1, count/1, counted/0]).
 -on_load(load/0).
 
 load() -> erlang:load_nif(filename:join(filename:dirname(code:which(?MODULE)), "cost_nif"), 0).
@@ -26,7 +26,7 @@ native(_Depth, _Mode) -> erlang:nif_error(not_loaded).
 %% Servers with state in ETS, called by clients who sort, hash, encode and send.
 mix() ->
     T = ets:new(mix, [set, public]),
-    [ets:insert(T, {N, lists:seq(1, 50)}) || N <- lists:seq(1, 1000)],
+    [ets:insert(T, {N, lists:seq(1, 50)}) || N <- lists:seq(0, 999)],
     Servers = [begin {ok, S} = gen_server:start({local, list_to_atom("cost_server" ++ integer_to_list(N))}, cost_server, T, []), S end
                || N <- lists:seq(1, 4)],
     [spawn(fun() -> client(Servers, socket(), N) end) || N <- lists:seq(1, 8)],
@@ -48,6 +48,16 @@ client(Servers, {Socket, Port} = S, N) ->
     ok = gen_udp:send(Socket, {127, 0, 0, 1}, Port, Hash),
     ok = gen_server:call(Server, {write, N rem 1000, tl(List) ++ [hd(List)]}),
     client(Servers, S, N + 1).
+
+%% Loads the module cost_module0000 as many times, each time by another name of
+%% the same length.
+modules(Count) ->
+    {Template, Code, _} = code:get_object_code(cost_module0000),
+    lists:foreach(fun(N) ->
+        Name = iolist_to_binary(io_lib:format("cost_module~4..0w", [N])),
+        Renamed = binary:replace(Code, atom_to_binary(Template), Name, [global]),
+        {module, _} = code:load_binary(binary_to_atom(Name), "cost_module.beam", Renamed)
+    end, lists:seq(1, Count)).
 
 %% Work on N processes that is counted; counted/0 says how much was done so far.
 count(N) ->
