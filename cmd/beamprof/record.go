@@ -15,6 +15,8 @@ import (
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/sampler"
+	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/profiles/pprof"
 	"github.com/beamprof/beamprof/profiles/summary"
 	"github.com/beamprof/beamprof/profiles/text"
 )
@@ -26,6 +28,8 @@ type recordOptions struct {
 	duration  time.Duration
 	frequency int
 	output    string
+	rules     *attribution.Rules // nil: chosen by what the node runs
+	callers   pprof.Callers
 }
 
 func (a *app) recordCommand() *cli.Command {
@@ -41,6 +45,8 @@ func (a *app) recordCommand() *cli.Command {
 			&cli.StringFlag{Name: "node", Usage: "profile the VM that is the Erlang node `NAME`, with or without @host"},
 			&cli.DurationFlag{Name: "duration", Value: 30 * time.Second, Usage: "profile for `TIME`"},
 			&cli.IntFlag{Name: "frequency", Value: 99, Usage: fmt.Sprintf("take `N` samples per second and CPU, 1 to %d", sampler.MaxFrequency)},
+			&cli.StringFlag{Name: "rules", Usage: "attribute by the built-in rules `NAME`, or by those in a file (default: what fits the node; see beamprof rules)"},
+			&cli.StringFlag{Name: "callers", Value: "frames", Usage: "show who asked as `frames` below the one that was asked, as labels, or none"},
 			&cli.StringFlag{Name: "output", Usage: "write into `DIR`, new or empty (default: beamprof-<node or pid>-<time>)"},
 		},
 		Action: func(c *cli.Context) error {
@@ -52,6 +58,9 @@ func (a *app) recordCommand() *cli.Command {
 		},
 	}
 }
+
+// callersModes are the values of --callers.
+var callersModes = map[string]pprof.Callers{"frames": pprof.CallersFrames, "labels": pprof.CallersLabels, "none": pprof.CallersNone}
 
 func parseRecord(c *cli.Context) (recordOptions, error) {
 	o := recordOptions{
@@ -74,7 +83,16 @@ func parseRecord(c *cli.Context) (recordOptions, error) {
 	case c.IsSet("output") && o.output == "":
 		return o, usagef("the value of --output is empty")
 	}
-	return o, nil
+	var known bool
+	if o.callers, known = callersModes[c.String("callers")]; !known {
+		return o, usagef("invalid value %q for --callers: choose frames, labels or none", c.String("callers"))
+	}
+	if !c.IsSet("rules") {
+		return o, nil
+	}
+	var err error
+	o.rules, err = findRules(c.String("rules"))
+	return o, err
 }
 
 // record attaches, samples, writes and reports.
@@ -115,7 +133,11 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		return err
 	}
 	defer s.Close()
-	r := newRecorder(t.Info(), a.system.Kernel(), o.frequency)
+	rules := o.rules
+	if rules == nil {
+		rules = attribution.Choose(t.Modules())
+	}
+	r := newRecorder(t.Info(), a.system.Kernel(), o, rules)
 	if err := a.sample(ctx, s, o, r); err != nil {
 		return err
 	}
@@ -132,17 +154,17 @@ func (a *app) sample(ctx context.Context, s session, o recordOptions, r *recorde
 	defer p.stop()
 	err := s.Run(bounded, func(sample *collector.Sample) {
 		r.add(sample)
-		p.samples.Store(r.profile.Samples())
+		p.samples.Store(r.samples)
 	})
 	p.stop()
 	switch {
 	case err == nil && errors.Is(context.Cause(ctx), errInterrupted):
 		r.ended = summary.EndedInterrupted
 		a.log.Info().Msg("ended early: writing what was sampled")
-	case errors.Is(err, sampler.ErrTargetExited) && r.profile.Samples() > 0:
+	case errors.Is(err, sampler.ErrTargetExited) && r.samples > 0:
 		r.ended = summary.EndedTargetExited
 		a.log.Warn().Msgf("%s exited after %.1f s: what was sampled until then is kept", describe(r.info), s.Stats().Duration.Seconds())
-	case err != nil && r.profile.Samples() > 0:
+	case err != nil && r.samples > 0:
 		r.failure = err
 		a.log.Warn().Msg("the sampling failed: what was sampled until then is kept")
 	case err != nil:

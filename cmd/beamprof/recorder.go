@@ -7,36 +7,45 @@ import (
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/sampler"
+	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/pprof"
 	"github.com/beamprof/beamprof/profiles/summary"
 )
 
 // recorder makes a recording's files of its samples.
 type recorder struct {
-	info    beam.Info
-	kernel  string
-	profile *pprof.Builder
-	summary *summary.Builder
-	ended   string // as in summary.Window
-	failure error  // why the sampling ended early, if it failed
+	info        beam.Info
+	samples     uint64 // handled
+	attribution *attribution.Attributor
+	kernel      string
+	profile     *pprof.Builder
+	summary     *summary.Builder
+	ended       string // as in summary.Window
+	failure     error  // why the sampling ended early, if it failed
 }
 
-func newRecorder(info beam.Info, kernel string, frequency int) *recorder {
-	return &recorder{
+func newRecorder(info beam.Info, kernel string, o recordOptions, rules *attribution.Rules) *recorder {
+	r := &recorder{
 		info:    info,
 		kernel:  kernel,
-		profile: pprof.NewBuilder(pprof.Options{Frequency: frequency}),
-		summary: summary.NewBuilder(summary.Options{Frequency: frequency}),
+		profile: pprof.NewBuilder(pprof.Options{Frequency: o.frequency, Callers: o.callers}),
+		summary: summary.NewBuilder(summary.Options{Frequency: o.frequency}),
 	}
+	r.attribution = attribution.New(rules, 1_000_000_000/int64(o.frequency), func(s *collector.Sample, part attribution.Part) {
+		r.profile.Add(s, part)
+		r.summary.Add(s, part)
+	})
+	return r
 }
 
 func (r *recorder) add(s *collector.Sample) {
-	r.profile.Add(s)
-	r.summary.Add(s)
+	r.samples++
+	r.attribution.Add(s)
 }
 
 // files returns what is to be written, and the summary to be shown.
 func (r *recorder) files(stats sampler.Stats) ([]outputFile, *summary.Summary, error) {
+	r.attribution.Close()
 	condensed := r.condense(stats)
 	cpu, err := r.profile.Profile(pprof.Info{
 		Version: versionText(), PID: r.info.PID, Node: nodeName(r.info),
@@ -61,6 +70,7 @@ func (r *recorder) condense(stats sampler.Stats) *summary.Summary {
 			ProcessSeconds: stats.ProcessSeconds, Lost: stats.Lost + stats.Malformed, Truncated: stats.Truncated, Partial: stats.Partial,
 			WithoutStack: r.profile.WithoutStack(), UnsymbolizedFrames: stats.UnsymbolizedFrames,
 		},
+		Rules:    r.attribution.Rules().Name,
 		Warnings: r.warnings(stats),
 	})
 }

@@ -78,6 +78,7 @@ type inventedTarget struct {
 
 func (t inventedTarget) Info() beam.Info      { return t.info }
 func (t inventedTarget) Checks() []beam.Check { return t.layout }
+func (t inventedTarget) Modules() []string    { return []string{"kernel", "broker_db"} }
 func (t inventedTarget) Close() error         { return nil }
 
 func (t inventedTarget) Open(sampler.Options) (session, error) {

@@ -21,6 +21,7 @@ type system interface {
 type target interface {
 	Info() beam.Info
 	Checks() []beam.Check
+	Modules() []string // that are loaded
 	Open(options sampler.Options) (session, error)
 	Close() error
 }
@@ -50,6 +51,8 @@ func (machine) Attach(pid int) (target, error) {
 }
 
 type attached struct{ *beam.Target }
+
+func (t attached) Modules() []string { return t.Code.Modules() }
 
 func (t attached) Info() beam.Info { return t.Target.Info }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/profiles/attribution"
 )
 
 // DefaultMaxStacks is how many different stacks (with their labels) a Builder
@@ -24,8 +25,9 @@ const maxFramesPerStack = 64
 
 // Options say how a Builder counts.
 type Options struct {
-	Frequency int // samples per second and CPU, at least 1
-	MaxStacks int // different stacks to keep; 0 means DefaultMaxStacks
+	Frequency int     // samples per second and CPU, at least 1
+	MaxStacks int     // different stacks to keep; 0 means DefaultMaxStacks
+	Callers   Callers // how to show who asked
 }
 
 // Builder counts samples. It is not safe for concurrent use.
@@ -33,12 +35,14 @@ type Builder struct {
 	frequency int
 	period    int64 // nanoseconds of CPU time that one sample stands for
 	maxStacks int
+	callers   Callers
 	frames    frameTable
 	stacks    stackTable
 	labels    labelTable
 	counts    []count
-	index     map[pair]uint32 // into counts
-	scratch   []uint32        // frame ids of the stack being added
+	index     map[pair]uint32    // into counts
+	scratch   []uint32           // frame ids of the stack being added
+	stack     []*collector.Frame // the same with the stacks of those who asked
 	samples   uint64
 	dropped   uint64
 	overflow  *collector.Frame
@@ -49,7 +53,7 @@ type pair struct{ stack, labels uint32 }
 
 type count struct {
 	pair
-	samples int64
+	samples, nanoseconds int64
 }
 
 // NewBuilder returns an empty Builder. It panics if the frequency is below 1.
@@ -64,6 +68,7 @@ func NewBuilder(options Options) *Builder {
 		frequency: options.Frequency,
 		period:    1_000_000_000 / int64(options.Frequency),
 		maxStacks: options.MaxStacks,
+		callers:   options.Callers,
 		frames:    newFrameTable(),
 		stacks:    newStackTable(),
 		labels:    newLabelTable(),
@@ -75,17 +80,18 @@ func NewBuilder(options Options) *Builder {
 	}
 }
 
-// Add counts one sample. The sample and its stack may be reused by the caller
-// afterwards; its frames, thread and process are kept.
-func (b *Builder) Add(s *collector.Sample) {
-	b.samples++
-	key := makeLabelKey(s)
-	if b.full() && !b.known(s, key) {
-		b.addOverflow(key)
+// Add counts a part of a sample. The sample and its stacks may be reused by the
+// caller afterwards; its frames, thread and process are kept.
+func (b *Builder) Add(s *collector.Sample, part attribution.Part) {
+	b.samples += uint64(part.Samples)
+	key := b.labelKey(s, part)
+	stack := b.stitched(s)
+	if b.full() && !b.known(stack, key) {
+		b.addOverflow(key, part)
 		return
 	}
-	b.scratch = b.frames.appendIDs(b.scratch[:0], s.Stack)
-	b.count(pair{b.stacks.intern(b.scratch), b.labels.intern(key)})
+	b.scratch = b.frames.appendIDs(b.scratch[:0], stack)
+	b.count(pair{b.stacks.intern(b.scratch), b.labels.intern(key)}, part)
 }
 
 // full tells whether new stacks can no longer be kept.
@@ -94,13 +100,13 @@ func (b *Builder) full() bool {
 }
 
 // known tells whether the sample equals one that was counted before.
-func (b *Builder) known(s *collector.Sample, key labelKey) bool {
-	ids, ok := b.frames.appendKnownIDs(b.scratch[:0], s.Stack)
+func (b *Builder) known(stack []*collector.Frame, key labelKey) bool {
+	ids, ok := b.frames.appendKnownIDs(b.scratch[:0], stack)
 	b.scratch = ids
 	if !ok {
 		return false
 	}
-	stack, ok := b.stacks.find(ids)
+	id, ok := b.stacks.find(ids)
 	if !ok {
 		return false
 	}
@@ -108,31 +114,32 @@ func (b *Builder) known(s *collector.Sample, key labelKey) bool {
 	if !ok {
 		return false
 	}
-	_, ok = b.index[pair{stack, labels}]
+	_, ok = b.index[pair{id, labels}]
 	return ok
 }
 
 // addOverflow counts a sample whose stack is one too many: its time and labels
 // stay in the profile, under one marker frame. A set of labels that is new as
 // well is reduced to what is bounded by the number of threads.
-func (b *Builder) addOverflow(key labelKey) {
-	b.dropped++
+func (b *Builder) addOverflow(key labelKey, part attribution.Part) {
+	b.dropped += uint64(part.Samples)
 	labels, ok := b.labels.find(key)
 	if !ok {
 		labels = b.labels.intern(key.bounded())
 	}
 	b.scratch = b.frames.appendIDs(b.scratch[:0], []*collector.Frame{b.overflow})
-	b.count(pair{b.stacks.intern(b.scratch), labels})
+	b.count(pair{b.stacks.intern(b.scratch), labels}, part)
 }
 
-func (b *Builder) count(p pair) {
+func (b *Builder) count(p pair, part attribution.Part) {
 	i, ok := b.index[p]
 	if !ok {
 		i = uint32(len(b.counts))
 		b.index[p] = i
 		b.counts = append(b.counts, count{pair: p})
 	}
-	b.counts[i].samples++
+	b.counts[i].samples += part.Samples
+	b.counts[i].nanoseconds += part.Nanoseconds
 }
 
 // Samples returns the number of samples added.

@@ -15,8 +15,12 @@ import (
 	"github.com/google/pprof/profile"
 
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/sampletest"
 )
+
+// whole is all of a sample, not attributed.
+var whole = attribution.Part{Samples: 1, Nanoseconds: 1_000_000_000 / 99}
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
@@ -30,7 +34,7 @@ func build(t testing.TB, options Options, samples []*collector.Sample) *profile.
 	t.Helper()
 	b := NewBuilder(options)
 	for _, s := range samples {
-		b.Add(s)
+		b.Add(s, whole)
 	}
 	p, err := b.Profile(info)
 	if err != nil {
@@ -193,7 +197,7 @@ func TestTooManyStacks(t *testing.T) {
 			if i < 10 {
 				process = nil
 			}
-			b.Add(&collector.Sample{Thread: thread, Process: process, State: collector.StateEmulator, Stack: []*collector.Frame{frame(i), frame(99)}})
+			b.Add(&collector.Sample{Thread: thread, Process: process, State: collector.StateEmulator, Stack: []*collector.Frame{frame(i), frame(99)}}, whole)
 		}
 	}
 	if b.Samples() != 75 || b.WithoutStack() != 45 {
@@ -252,12 +256,12 @@ func BenchmarkAdd(b *testing.B) {
 			samples := randomSamples(distinct)
 			builder := NewBuilder(Options{Frequency: 4999})
 			for i := range samples { // steady state: all known
-				builder.Add(&samples[i])
+				builder.Add(&samples[i], whole)
 			}
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
-				builder.Add(&samples[i%len(samples)])
+				builder.Add(&samples[i%len(samples)], whole)
 				i++
 			}
 		})
@@ -274,7 +278,7 @@ func BenchmarkAddNew(b *testing.B) {
 		if i%len(samples) == 0 {
 			builder = NewBuilder(Options{Frequency: 4999})
 		}
-		builder.Add(&samples[i%len(samples)])
+		builder.Add(&samples[i%len(samples)], whole)
 		i++
 	}
 }
@@ -284,7 +288,7 @@ func BenchmarkProfile(b *testing.B) {
 	samples := randomSamples(DefaultMaxStacks)
 	builder := NewBuilder(Options{Frequency: 4999})
 	for i := range samples {
-		builder.Add(&samples[i])
+		builder.Add(&samples[i], whole)
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -2,6 +2,7 @@ package pprof
 
 import (
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
@@ -15,10 +16,16 @@ type labelKey struct {
 	process    *collector.Process
 	request    string
 	onBehalfOf string
+	callers    string // the chain of who asked, if it is shown as a label
+	workload   string
+	basis      string
 }
 
-func makeLabelKey(s *collector.Sample) labelKey {
-	key := labelKey{state: s.State, process: s.Process, request: s.Request, onBehalfOf: s.OnBehalfOf}
+func (b *Builder) labelKey(s *collector.Sample, part attribution.Part) labelKey {
+	key := labelKey{
+		state: s.State, process: s.Process, request: s.Request, onBehalfOf: s.OnBehalfOf,
+		callers: b.chain(s), workload: part.Workload, basis: part.Basis,
+	}
 	if s.Thread != nil {
 		key.thread = s.Thread.Kind
 		key.number = s.Thread.Number
@@ -32,7 +39,7 @@ func makeLabelKey(s *collector.Sample) labelKey {
 // bounded returns the part of the key that can take only so many values, as
 // the target has only so many threads.
 func (k labelKey) bounded() labelKey {
-	return labelKey{state: k.state, thread: k.thread, number: k.number, threadName: k.threadName}
+	return labelKey{state: k.state, thread: k.thread, number: k.number, threadName: k.threadName, workload: k.workload, basis: k.basis}
 }
 
 // strings returns the string labels; labels without a value are absent.
@@ -56,6 +63,9 @@ func (k labelKey) strings() map[string][]string {
 	}
 	set("request", k.request)
 	set("on_behalf_of", k.onBehalfOf)
+	set("callers", k.callers)
+	set("workload", k.workload)
+	set("basis", k.basis)
 	return labels
 }
 

@@ -60,7 +60,7 @@ func (b *Builder) Profile(info Info) (*profile.Profile, error) {
 		set := labels[c.labels]
 		samples[i] = profile.Sample{
 			Location: stacks[c.stack],
-			Value:    []int64{c.samples, c.samples * b.period},
+			Value:    []int64{c.samples, c.nanoseconds},
 			Label:    set.strings,
 			NumLabel: set.numbers,
 			NumUnit:  set.units,

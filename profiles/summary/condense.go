@@ -17,6 +17,7 @@ const maxListed = 100
 // Builder fills in the frequency and all that can be counted from samples.
 type Info struct {
 	Target   Target
+	Rules    string // name of the rule set that attributed the samples
 	Window   Window
 	CPU      CPU
 	Warnings []string
@@ -37,10 +38,18 @@ func (b *Builder) Summary(info Info) *Summary {
 	s.Window.Frequency = b.frequency
 	s.Window.Duration = round(s.Window.Duration)
 	s.CPU.Samples = b.samples
-	s.CPU.SampledSeconds = b.seconds(b.samples)
+	s.CPU.SampledSeconds = b.seconds(b.total)
 	s.CPU.WithoutProcessSeconds = b.seconds(b.withoutProcess)
 	s.CPU.ProcessSeconds = round(s.CPU.ProcessSeconds)
 
+	s.Rules = info.Rules
+	s.Workloads = b.condenseWorkloads()
+	s.Unattributed = list(b.unattributed, func(key unattributedKey, n uint64) Unattributed {
+		return Unattributed{text.Clean(key.name), key.reason, b.seconds(n), b.share(n)}
+	}, func(u Unattributed) string { return u.Name + "\n" + u.Reason })
+	if len(s.Unattributed) == 0 {
+		s.Unattributed = nil
+	}
 	s.States = list(b.states, func(state collector.State, n uint64) Part {
 		return Part{state.String(), b.seconds(n), b.share(n)}
 	}, func(p Part) string { return p.Name })
@@ -80,8 +89,12 @@ func (b *Builder) condenseProcesses() ([]Process, []ProcessKind) {
 	for kind, n := range b.moreKinds {
 		kinds[kind] += n
 	}
+	workloads := b.workloadsOfProcesses()
 	processes := list(single, func(key processKey, n uint64) Process {
-		return Process{Name: text.Clean(key.name), Kind: text.Clean(key.kind), PID: text.Clean(key.pid), Seconds: b.seconds(n), Share: b.share(n)}
+		return Process{
+			Name: text.Clean(key.name), Kind: text.Clean(key.kind), PID: text.Clean(key.pid),
+			Seconds: b.seconds(n), Share: b.share(n), Workloads: workloads[key],
+		}
 	}, func(p Process) string { return p.Name + "\n" + p.PID })
 	return processes, list(kinds, func(kind string, n uint64) ProcessKind {
 		return ProcessKind{Kind: text.Clean(kind), Processes: len(pids[kind]), Busiest: text.Clean(busiest(pids[kind])), Seconds: b.seconds(n), Share: b.share(n)}
@@ -133,18 +146,14 @@ func list[K comparable, V any](table map[K]uint64, entry func(K, uint64) V, name
 	return values
 }
 
-// seconds returns the CPU time that so many samples stand for: each a period
-// of whole nanoseconds, as the kernel's sampling clock has it.
-func (b *Builder) seconds(samples uint64) float64 {
-	period := 1_000_000_000 / uint64(b.frequency)
-	return round(float64(samples*period) / 1e9)
-}
+// seconds turns nanoseconds of CPU time into seconds.
+func (b *Builder) seconds(time uint64) float64 { return round(float64(time) / 1e9) }
 
-func (b *Builder) share(samples uint64) float64 {
-	if b.samples == 0 {
+func (b *Builder) share(time uint64) float64 {
+	if b.total == 0 {
 		return 0
 	}
-	return round(float64(samples) / float64(b.samples))
+	return round(float64(time) / float64(b.total))
 }
 
 // round keeps six decimals: more would be noise.

@@ -3,19 +3,19 @@ package summary
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
 // How many lines the report's lists have at most: together they fit a screen.
 const (
-	maxStates    = 8
-	maxThreads   = 4
-	maxKinds     = 7
-	maxRequests  = 5
-	maxFunctions = 7
-	maxNative    = 5
+	maxWorkloads    = 8
+	maxUnattributed = 3
+	maxStates       = 5
+	maxThreads      = 3
+	maxKinds        = 6
+	maxRequests     = 5
+	maxFunctions    = 3
 )
 
 // minShare is the least share that gets its own line among states and threads.
@@ -29,12 +29,13 @@ func (s *Summary) Report(w io.Writer, style Style, profile string) error {
 	r.header()
 	r.quality()
 	if s.CPU.Samples > 0 {
+		r.workloads()
+		r.unattributed()
 		r.states()
 		r.threads()
 		r.processes()
 		r.requests()
-		r.functions("ERLANG FUNCTIONS", "and the C and kernel code they called", s.ErlangFunctions, maxFunctions)
-		r.functions("C AND KERNEL CODE", "without what it called", s.NativeFunctions, maxNative)
+		r.functions()
 		if profile != "" {
 			r.further(profile)
 		}
@@ -223,18 +224,14 @@ func (r *report) requests() {
 	r.rows(rows, false)
 }
 
-func (r *report) functions(title, note string, functions []Function, limit int) {
-	if len(functions) == 0 {
+func (r *report) functions() {
+	if len(r.ErlangFunctions) == 0 {
 		return
 	}
-	r.heading(title, note)
+	r.heading("ERLANG FUNCTIONS", "and the C and kernel code they called")
 	var rows []row
-	for _, f := range functions[:min(len(functions), limit)] {
-		note := text.Clean(f.Object)
-		if note != "" && strings.HasPrefix(f.Name, note+"+") { // no name but an offset in the object
-			note = ""
-		}
-		rows = append(rows, row{f.Seconds, f.Share, text.Clean(f.Name), note})
+	for _, f := range r.ErlangFunctions[:min(len(r.ErlangFunctions), maxFunctions)] {
+		rows = append(rows, row{f.Seconds, f.Share, text.Clean(f.Name), ""})
 	}
 	r.rows(rows, false)
 }

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
@@ -50,7 +51,7 @@ func TestReportFitsAScreen(t *testing.T) {
 		b.Add(&collector.Sample{
 			Thread: &collector.Thread{Name: long}, State: collector.State(i % 12), Process: process, Request: long, OnBehalfOf: long,
 			Stack: []*collector.Frame{{Kind: collector.FrameNative, Function: long}, {Kind: collector.FrameErlang, Function: long}},
-		})
+		}, attribution.Part{Workload: "w" + long, Basis: "stack", Samples: 1, Nanoseconds: 1_000_000_000 / 99})
 	}
 	for _, width := range []int{0, 80, 93, 100, 500} {
 		report := render(t, b.Summary(info), Style{Width: width, Unicode: true}, "dir/cpu.pb.gz")

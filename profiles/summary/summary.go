@@ -16,17 +16,19 @@ const Schema = "beamprof.summary/1"
 // absent (nil), sections that were recorded and are empty are empty arrays.
 // Seconds are seconds of CPU time, shares are parts of 1 of all sampled CPU time.
 type Summary struct {
-	Schema       string        `json:"schema"`
-	Target       Target        `json:"target"`
-	Window       Window        `json:"window"`
-	CPU          CPU           `json:"cpu"`
-	Warnings     []string      `json:"warnings,omitempty"` // what the user must know to read the numbers
-	Workloads    []Workload    `json:"workloads,omitempty"`
-	States       []Part        `json:"states"`
-	Threads      []Part        `json:"threads"`
-	Processes    []Process     `json:"processes"`     // the busiest
-	ProcessKinds []ProcessKind `json:"process_kinds"` // the same with equal ones taken together
-	Requests     []Request     `json:"requests"`      // the busiest
+	Schema       string         `json:"schema"`
+	Target       Target         `json:"target"`
+	Window       Window         `json:"window"`
+	CPU          CPU            `json:"cpu"`
+	Warnings     []string       `json:"warnings,omitempty"` // what the user must know to read the numbers
+	Rules        string         `json:"rules,omitempty"`    // the rule set that told the workloads
+	Workloads    []Workload     `json:"workloads,omitempty"`
+	Unattributed []Unattributed `json:"unattributed,omitempty"` // of what the workload unattributed consists; the busiest
+	States       []Part         `json:"states"`
+	Threads      []Part         `json:"threads"`
+	Processes    []Process      `json:"processes"`     // the busiest
+	ProcessKinds []ProcessKind  `json:"process_kinds"` // the same with equal ones taken together
+	Requests     []Request      `json:"requests"`      // the busiest
 	// Erlang functions and BIFs, each with the C and kernel code it called,
 	// and C and kernel functions without what they called; the busiest.
 	ErlangFunctions []Function    `json:"erlang_functions"`
@@ -87,7 +89,18 @@ type Workload struct {
 	Name    string             `json:"name"`
 	Seconds float64            `json:"cpu_seconds"`
 	Share   float64            `json:"share"`
-	Basis   map[string]float64 `json:"basis"`
+	Basis   map[string]float64 `json:"basis"` // seconds by kind of evidence
+	// Share of all CPU time but that of the workload vm: the share if the VM's
+	// overhead were spread over the others pro rata. 0 for vm itself.
+	WithoutVM float64 `json:"share_without_vm"`
+}
+
+// Unattributed is CPU time that no workload was found for, and why.
+type Unattributed struct {
+	Name    string  `json:"name"` // of a process kind and its request, a port or a thread
+	Reason  string  `json:"reason"`
+	Seconds float64 `json:"cpu_seconds"`
+	Share   float64 `json:"share"`
 }
 
 // Process is one Erlang process.

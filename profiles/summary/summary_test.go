@@ -10,8 +10,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/sampletest"
 )
+
+// whole is all of a sample, not attributed.
+var whole = attribution.Part{Samples: 1, Nanoseconds: 1_000_000_000 / 99}
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
@@ -38,11 +42,30 @@ var info = Info{
 	CPU:    CPU{ProcessSeconds: 10.07, Lost: 0, Truncated: 10, Partial: 2, UnsymbolizedFrames: 388},
 }
 
+// brokerRules are rules for the broker of sampletest that leave something open.
+const brokerRules = `
+name: broker
+workloads: {exchange: "", clients: "", vm: ""}
+rules:
+  - {when: {state: [busy_wait, check_io, scheduling, aux]}, then: vm}
+  - {when: {state: native}, then: apportion, over: {function: "eleveldb:*"}}
+  - {when: {process: "broker_exchange_fsm:*"}, then: exchange}
+  - {when: {process: ["broker_session:*", broker_batcher]}, then: clients}
+  - {when: {process: [broker_db_metaN, broker_store]}, then: caller}
+`
+
 func broker(info Info) *Summary {
-	b := NewBuilder(Options{Frequency: 99})
-	for _, s := range sampletest.Broker() {
-		b.Add(s)
+	rules, err := attribution.Parse("broker.yaml", []byte(brokerRules))
+	if err != nil {
+		panic(err)
 	}
+	b := NewBuilder(Options{Frequency: 99})
+	a := attribution.New(rules, 1_000_000_000/99, b.Add)
+	for _, s := range sampletest.Broker() {
+		a.Add(s)
+	}
+	a.Close()
+	info.Rules = rules.Name
 	return b.Summary(info)
 }
 
@@ -122,7 +145,7 @@ func TestErlangLeaf(t *testing.T) {
 		{"nothing", nil, "", ""},
 	} {
 		b := NewBuilder(Options{Frequency: 99})
-		b.Add(&collector.Sample{Stack: test.stack})
+		b.Add(&collector.Sample{Stack: test.stack}, whole)
 		s := b.Summary(Info{})
 		first := func(functions []Function) string {
 			if len(functions) == 0 {
@@ -143,7 +166,7 @@ func TestErlangLeaf(t *testing.T) {
 func TestNamesAreReadLate(t *testing.T) {
 	frame := &collector.Frame{Kind: collector.FrameKernel, Address: 1}
 	b := NewBuilder(Options{Frequency: 99})
-	b.Add(&collector.Sample{Stack: []*collector.Frame{frame}})
+	b.Add(&collector.Sample{Stack: []*collector.Frame{frame}}, whole)
 	frame.Function = "tcp_sendmsg"
 	if got := b.Summary(Info{}).NativeFunctions[0]; got.Name != "tcp_sendmsg" || got.Object != "[kernel]" {
 		t.Errorf("got %+v", got)
@@ -154,7 +177,7 @@ func TestNamesAreReadLate(t *testing.T) {
 func TestRenamedProcess(t *testing.T) {
 	b := NewBuilder(Options{Frequency: 99})
 	for _, p := range []*collector.Process{{PID: "<0.9.0>", Name: "a", Kind: "a"}, {PID: "<0.9.0>", Name: "a", Kind: "a"}, {PID: "<0.8.0>", Name: "a", Kind: "a"}} {
-		b.Add(&collector.Sample{Process: p})
+		b.Add(&collector.Sample{Process: p}, whole)
 	}
 	s := b.Summary(Info{})
 	if len(s.Processes) != 2 || len(s.ProcessKinds) != 1 || s.ProcessKinds[0].Processes != 2 || s.ProcessKinds[0].Busiest != "<0.9.0>" {
@@ -165,7 +188,7 @@ func TestRenamedProcess(t *testing.T) {
 func TestTooManyProcesses(t *testing.T) {
 	b := NewBuilder(Options{Frequency: 99})
 	for range maxKeys + 50 {
-		b.Add(&collector.Sample{Process: &collector.Process{Name: "p", Kind: "p"}})
+		b.Add(&collector.Sample{Process: &collector.Process{Name: "p", Kind: "p"}}, whole)
 	}
 	s := b.Summary(Info{})
 	if len(s.Warnings) != 1 {
@@ -211,7 +234,7 @@ func BenchmarkAdd(b *testing.B) {
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		builder.Add(samples[i%len(samples)])
+		builder.Add(samples[i%len(samples)], whole)
 		i++
 	}
 }
