@@ -36,7 +36,7 @@ type Target struct {
 
 	image     *image
 	threads   map[int]thread // by tid
-	processes processTable
+	processes table
 	atoms     *atomTable
 	names     *lru.Cache[mfa, string]
 	bifs      map[uint64]string // by the address of the C function
@@ -119,7 +119,7 @@ func (t *Target) readTables() (err error) {
 	}
 	t.atoms = newAtomTable(t.Memory, t.Layout, atoms)
 	t.names, t.identities = newCache[mfa, string](knownNames), newCache[uint64, *identity](knownProcesses)
-	if t.processes, err = t.readProcessTable(); err != nil {
+	if t.processes, err = t.readTable("erts_proc"); err != nil {
 		return err
 	}
 	t.bifs, err = t.readBIFs()

@@ -40,6 +40,11 @@ type Layout struct {
 	Port          PortLayout          `c:"_erl_drv_port"`
 	Driver        DriverLayout        `c:"erts_driver_t_"`
 	BIF           BIFLayout           `c:"bif_entry"`
+	DistEntry     DistEntryLayout     `c:"dist_entry_"`
+	AtomCache     AtomCacheLayout     `c:"cache"`
+	AtomCacheMap  AtomCacheMapLayout  `c:"ErtsAtomCacheMap"`
+	Sending       SendingLayout       `c:"erts_dsig_send_context"`
+	Socket        SocketLayout        `c:"inet_descriptor"`
 
 	PID PIDLayout
 }
@@ -134,6 +139,7 @@ type PortLayout struct {
 	Connected Offset `c:"connected"` // pid term of the owner
 	Name      Offset `c:"name"`      // -> C string: the command or the driver's name
 	Driver    Offset `c:"drv_ptr"`   // -> erts_driver_t_
+	Data      Offset `c:"drv_data"`  // what the driver keeps; of inet_drv -> inet_descriptor
 }
 
 // DriverLayout is struct erts_driver_t_ (global.h).
@@ -149,6 +155,50 @@ type BIFLayout struct {
 	Arity          Offset `c:"arity"`  // 32 bits
 	Function       Offset `c:"f"`      // C function the code calls
 	Implementation Offset `c:"impl|f"` // C function that does the work
+}
+
+// DistEntryLayout is struct dist_entry_ (erl_node_tables.h), a node that this
+// one is, was or will be connected to.
+type DistEntryLayout struct {
+	Next         Offset `c:"next"`          // -> dist_entry_ in the same list, or 0
+	Node         Offset `c:"sysname"`       // atom
+	Controller   Offset `c:"cid"`           // port or pid term; nil if not connected
+	ConnectionID Offset `c:"connection_id"` // 32 bits, another one for each connection
+	Cache        Offset `c:"cache"`         // -> cache, 0 if not connected
+	In           Offset `c:"in"`            // packets received over this connection, 64 bits
+	Out          Offset `c:"out"`           // packets sent
+}
+
+// AtomCacheLayout is struct cache (external.h), the atoms that the two ends of
+// a connection know by number.
+type AtomCacheLayout struct {
+	In Offset `c:"in_arr"` // atoms that the other end sent, by number
+}
+
+// AtomCacheMapLayout is ErtsAtomCacheMap (external.h), the atoms of one message.
+type AtomCacheMapLayout struct {
+	Count Offset `c:"sz"` // 32 bits
+}
+
+// SendingLayout is struct erts_dsig_send_context (dist.h), a message that is
+// being sent to another node.
+type SendingLayout struct {
+	Control      Offset `c:"ctl"`             // control message: a tuple
+	Message      Offset `c:"msg"`             // term, 0 if the control message is all
+	Entry        Offset `c:"dep"`             // -> dist_entry_
+	ConnectionID Offset `c:"connection_id"`   // low 32 bits of a word
+	Phase        Offset `c:"phase"`           // erts_dsig_send_phase, 32 bits
+	Bytes        Offset `c:"data_size"`       // encoded, without header and large binaries
+	AtomCacheMap Offset `c:"acmp"`            // -> ErtsAtomCacheMap, 0 without an atom cache
+	Fragments    Offset `c:"fragments"`       // packets it is cut into
+	Flags        Offset `c:"dflags"`          // of the connection, 64 bits
+	Process      Offset `c:"c_p"`             // -> process that sends, 0 if none does
+	Binaries     Offset `c:"u.sc.extra_size"` // bytes of large binaries; until encoding begins
+}
+
+// SocketLayout is inet_descriptor (inet_drv.c), a socket of inet_drv.
+type SocketLayout struct {
+	Descriptor Offset `c:"s"` // file descriptor, 32 bits; -1 if closed
 }
 
 // PIDLayout is how an internal pid is packed into a word (erl_term.h,

@@ -82,6 +82,7 @@ var layoutOTP25JITAMD64 = Layout{
 		Connected: 232,
 		Name:      472,
 		Driver:    480,
+		Data:      488,
 	},
 	Driver: DriverLayout{
 		Name: 24,
@@ -93,6 +94,37 @@ var layoutOTP25JITAMD64 = Layout{
 		Arity:          16,
 		Function:       24,
 		Implementation: 32,
+	},
+	DistEntry: DistEntryLayout{
+		Next:         16,
+		Node:         112,
+		Controller:   136,
+		ConnectionID: 144,
+		Cache:        344,
+		In:           248,
+		Out:          256,
+	},
+	AtomCache: AtomCacheLayout{
+		In: 0,
+	},
+	AtomCacheMap: AtomCacheMapLayout{
+		Count: 4,
+	},
+	Sending: SendingLayout{
+		Control:      16,
+		Message:      24,
+		Entry:        112,
+		ConnectionID: 136,
+		Phase:        148,
+		Bytes:        160,
+		AtomCacheMap: 192,
+		Fragments:    216,
+		Flags:        232,
+		Process:      240,
+		Binaries:     296,
+	},
+	Socket: SocketLayout{
+		Descriptor: 0,
 	},
 	PID: PIDLayout{
 		NumberBits: 15,

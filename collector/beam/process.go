@@ -7,38 +7,39 @@ import (
 	"github.com/beamprof/beamprof/collector/beam/memory"
 )
 
-// maxProcesses is ERTS_PTAB_MAX_SIZE (erl_ptab.h): slots of erts_proc.
+// maxProcesses is ERTS_PTAB_MAX_SIZE (erl_ptab.h): slots of erts_proc and erts_port.
 const maxProcesses = 1 << 27
 
-// processTable is what never changes of erts_proc, the table of all processes.
-type processTable struct {
-	at        uint64 // address of erts_proc
+// table is what never changes of erts_proc or erts_port, the tables of all
+// processes and ports.
+type table struct {
+	at        uint64 // its address
 	slots     uint64 // address of the array of pointers
 	max       uint32 // its length
 	indexMask uint32
 	invalid   uint64 // what a reserved slot points to
 }
 
-// readProcessTable reads and checks the fixed part of erts_proc.
-func (t *Target) readProcessTable() (processTable, error) {
-	at, ok := t.Symbol("erts_proc")
+// readTable reads and checks the fixed part of erts_proc or erts_port.
+func (t *Target) readTable(name string) (table, error) {
+	at, ok := t.Symbol(name)
 	if !ok {
-		return processTable{}, fmt.Errorf("%w: erts_proc: %w", ErrUnsupported, errNoSymbol)
+		return table{}, fmt.Errorf("%w: %s: %w", ErrUnsupported, name, errNoSymbol)
 	}
 	l := &t.Layout.Table
-	table := make([]byte, l.Size)
-	if err := t.Memory.Read(table, at); err != nil {
-		return processTable{}, fmt.Errorf("%w: erts_proc: %w", ErrUnsupported, err)
+	fixed := make([]byte, l.Size)
+	if err := t.Memory.Read(fixed, at); err != nil {
+		return table{}, fmt.Errorf("%w: %s: %w", ErrUnsupported, name, err)
 	}
-	p := processTable{
+	p := table{
 		at:        at,
-		slots:     binary.NativeEndian.Uint64(table[l.Slots:]),
-		max:       binary.NativeEndian.Uint32(table[l.Max:]),
-		indexMask: binary.NativeEndian.Uint32(table[l.IndexMask:]),
-		invalid:   binary.NativeEndian.Uint64(table[l.Invalid:]),
+		slots:     binary.NativeEndian.Uint64(fixed[l.Slots:]),
+		max:       binary.NativeEndian.Uint32(fixed[l.Max:]),
+		indexMask: binary.NativeEndian.Uint32(fixed[l.IndexMask:]),
+		invalid:   binary.NativeEndian.Uint64(fixed[l.Invalid:]),
 	}
 	if p.max == 0 || p.max > maxProcesses || p.indexMask != p.max-1 {
-		return p, fmt.Errorf("%w: a process table of %d slots with mask %#x", ErrUnsupported, p.max, p.indexMask)
+		return p, fmt.Errorf("%w: %s has %d slots with mask %#x", ErrUnsupported, name, p.max, p.indexMask)
 	}
 	return p, nil
 }
