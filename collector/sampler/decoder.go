@@ -137,10 +137,14 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 	}
 	pcs, end := d.space.Unwind(&regs, recorded, d.code.Contains, d.pcs[:0])
 	d.pcs = pcs
-	bif := ""
+	bif, callee := "", ""
 	for i, pc := range pcs {
 		f := d.frames.nativeFrame(place{pc, i == 0})
+		if f.role == rolePortCall && inDriver(callee) {
+			f.role = rolePort
+		}
 		d.push(f)
+		callee = f.Function
 		if f.role == roleDirty && len(r.head) > 0 {
 			d.suspended(r)
 			return stop, true

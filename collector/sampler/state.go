@@ -13,6 +13,7 @@ const (
 	roleNone          role = iota
 	roleGC                 // collecting garbage
 	rolePort               // running a driver
+	rolePortCall           // may be running a driver, for a process
 	roleCheckIO            // asking the kernel for I/O events
 	roleAux                // deferred work of the VM's own
 	roleSchedule           // the scheduler itself
@@ -40,9 +41,9 @@ var nativeRoles = map[string]role{
 	"erts_check_io":                  roleCheckIO,
 	"driver_select":                  roleCheckIO,
 	"erts_port_task_execute":         rolePort,
-	"erts_port_output":               rolePort,
-	"erts_port_control":              rolePort,
-	"erts_port_call":                 rolePort,
+	"erts_port_output":               rolePortCall,
+	"erts_port_control":              rolePortCall,
+	"erts_port_call":                 rolePortCall,
 	"erts_port_exit":                 rolePort,
 	"erts_dist_command":              rolePort,
 	"erts_async_ready_clean":         rolePort,
@@ -60,6 +61,18 @@ var nativeRoles = map[string]role{
 	"erts_call_dirty_bif":            roleDirtyBIF,
 	"aux_thread":                     roleThreadLoop,
 	"poll_thread":                    roleThreadLoop,
+}
+
+// inDriver tells whether a function that calls drivers is doing so, from the
+// function that it called: before and after the driver is called it is the VM's
+// own code, or the thread library's.
+func inDriver(callee string) bool {
+	for _, own := range []string{"erts_", "ethr_", "erl_", "pthread_"} {
+		if strings.HasPrefix(callee, own) {
+			return false
+		}
+	}
+	return callee != ""
 }
 
 // globalRole tells what a global fragment of JIT code calls: the fragments are

@@ -7,9 +7,9 @@ start(Kind) -> spawn(fun() -> process_flag(trap_exit, true), start(Kind, self())
 stop(P) -> exit(P, kill).
 
 start(cpu, _) -> [spawn_link(fun() -> spin(N) end) || N <- lists:seq(1, 2)];
-start(gc, _) -> [spawn_link(fun() -> garbage(live()) end) || _ <- lists:seq(1, 2)];
+start(gc, _) -> [spawn_link(fun() -> garbage(live(), []) end) || _ <- lists:seq(1, 2)];
 start(mixed, _) ->
-    [spawn_link(fun() -> spin(1) end), spawn_link(fun() -> garbage(live()) end)];
+    [spawn_link(fun() -> spin(1) end), spawn_link(fun() -> garbage(live(), []) end)];
 start(socket, _) ->
     {ok, L} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, true}, {nodelay, true}]),
     {ok, Port} = inet:port(L),
@@ -38,7 +38,7 @@ echo() ->
 spin(N) -> spin((N * 7 + 1) band 16#ffffff).
 
 live() -> [{N, integer_to_list(N)} || N <- lists:seq(1, 3000)].
-garbage(Live) -> _ = [[N | X] || {N, X} <- Live], garbage(Live).
+garbage(Live, _) -> garbage(Live, [{N, [X]} || {N, X} <- Live]).
 
 account() -> erlang:system_flag(microstate_accounting, reset), erlang:system_flag(microstate_accounting, true), ok.
 
