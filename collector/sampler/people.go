@@ -42,8 +42,20 @@ func (p *people) get(address uint64, head []byte, root string, initial [3]uint64
 	if len(p.known) > maxPeople {
 		p.known = map[uint64]person{}
 	}
-	p.known[id] = person{made, registered}
+	if !isProvisional(made.Name) {
+		p.known[id] = person{made, registered}
+	}
 	return made
+}
+
+// isProvisional tells whether a name is what a process is called as long as
+// nothing better is known: another look may tell more.
+func isProvisional(name string) bool {
+	switch name {
+	case "", "unknown", "erlang:apply/2", "proc_lib:init_p/3", "proc_lib:init_p/5":
+		return true
+	}
+	return false
 }
 
 // kind returns the kind of the process with a pid of this node, as far as it is

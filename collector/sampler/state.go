@@ -52,6 +52,7 @@ var nativeRoles = map[string]role{
 	"erts_schedule":                  roleSchedule,
 	"suspend_scheduler":              roleSchedule,
 	"scheduler_wait":                 roleSchedulerWait,
+	"timerfd_settime":                roleWait, // erts_poll_wait sets the alarm clock
 	"ethr_event_wait":                roleWait,
 	"ethr_event_swait":               roleWait,
 	"ethr_event_twait":               roleWait,

@@ -48,7 +48,7 @@ start_caller(bare, What, To) ->
     spawn(?MODULE, caller, [What, To]),
     "asked:caller/2";
 start_caller(function, What, To) ->
-    F = fun() -> caller(What, To) end,
+    F = fun() -> {ended, caller(What, To)} end,
     spawn(F),
     {name, Name} = erlang:fun_info(F, name),
     {env, Env} = erlang:fun_info(F, env),
@@ -70,9 +70,13 @@ one_by_one(What, To) ->
 
 spawned(What, To) -> ok = ask(What, To).
 
+%% It could end: the compiler would turn calls of a function that never returns
+%% into tail calls, and the fun that called it would be gone from the stack.
 caller(What, To) ->
-    ok = ask(What, To),
-    caller(What, To).
+    case ask(What, To) of
+        ok -> caller(What, To);
+        Other -> Other
+    end.
 
 %% Casts and messages would pile up: the server answers when it is done.
 ask(What, {_, Server} = To) when What =:= cast; What =:= info; What =:= continue; What =:= timeout; What =:= event ->
@@ -154,8 +158,16 @@ on_enter() -> R = work(), {enter, R}.
 on_postponed() -> R = work(), {postponed, R}.
 on_terminate() -> R = work(), {terminate, R}.
 
-%% About a millisecond of everything: JIT code, BIFs, garbage, binaries, exceptions.
-work() ->
+%% About a millisecond of everything, in frames full of tuples.
+work() -> R = work(10, {a, {b}}, {c, {d}}, [{e, {f}}]), {worked, R}.
+
+work(0, _, _, _) -> everything();
+work(N, A, B, C) ->
+    R = work(N - 1, {A, N}, {B, N}, [{C, N}]),
+    {R, A, B, C}.
+
+%% JIT code, BIFs, garbage, binaries, exceptions.
+everything() ->
     L = [{N, integer_to_list(N)} || N <- lists:seq(1, 300)],
     S = lists:sort(fun({A, _}, {B, _}) -> A band 15 =< B band 15 end, L),
     B = term_to_binary(S),

@@ -42,12 +42,14 @@ garbage(Live, _) -> garbage(Live, [{N, [X]} || {N, X} <- Live]).
 
 account() -> erlang:system_flag(microstate_accounting, reset), erlang:system_flag(microstate_accounting, true), ok.
 
-%% "type state microseconds" per line, for threads of one type together.
+%% "type state microseconds" per line, for threads of one type together, and
+%% "type threads 1000000" for each thread.
 accounted(_) ->
     erlang:system_flag(microstate_accounting, false),
     Stats = erlang:statistics(microstate_accounting),
     Sums = lists:foldl(fun(#{type := T, counters := C}, Acc) ->
         maps:fold(fun(S, V, A) -> maps:update_with({T, S}, fun(O) -> O + V end, V, A) end, Acc, C)
     end, #{}, Stats),
-    iolist_to_binary([io_lib:format("~s ~s ~w~n", [T, S, erlang:convert_time_unit(V, perf_counter, microsecond)])
-                      || {{T, S}, V} <- maps:to_list(Sums)]).
+    iolist_to_binary([[io_lib:format("~s ~s ~w~n", [T, S, erlang:convert_time_unit(V, perf_counter, microsecond)])
+                       || {{T, S}, V} <- maps:to_list(Sums)],
+                      [io_lib:format("~s threads 1000000~n", [T]) || #{type := T} <- Stats]]).
