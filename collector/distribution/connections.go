@@ -1,0 +1,285 @@
+package distribution
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/beamprof/beamprof/collector/beam"
+)
+
+// connection is a connection of the VM to another node.
+type connection struct {
+	node     string
+	known    bool // the socket is
+	before   bool // it was there when counting began
+	closed   bool // its socket is gone: the counts are final
+	socket   socket
+	base     socket // as it was when counting began
+	packets  counts // as the VM counts, ticks and fragments
+	existing counts // those before counting began
+}
+
+// counts are one number for each direction.
+type counts struct{ sent, received uint64 }
+
+// connectionKey tells the connections of one VM apart.
+type connectionKey struct {
+	entry uint64
+	id    uint32
+}
+
+// connections follows the VM's connections to other nodes and their sockets:
+// the VM's own list says which there are, the kernel how much they carried.
+type connections struct {
+	target  *beam.Target
+	kernel  *sockets
+	people  *people
+	known   map[connectionKey]*connection
+	order   []connectionKey
+	cookies map[uint64]*connection
+	ports   map[uint16]bool // where other nodes connect to this one
+	peers   map[peerAddress]string
+	short   map[string]*connection // too short to be seen in the VM's list, by node
+	missed  uint64                 // times that closed sockets may have been missed
+}
+
+// peerAddress is where another node listens.
+type peerAddress struct {
+	address string
+	port    uint16
+}
+
+func newConnections(target *beam.Target, kernel *sockets) *connections {
+	return &connections{
+		target: target, kernel: kernel, people: newPeople(target), known: map[connectionKey]*connection{}, cookies: map[uint64]*connection{},
+		ports: map[uint16]bool{}, peers: map[peerAddress]string{}, short: map[string]*connection{},
+	}
+}
+
+// begin takes what there is as the base of all counts.
+func (c *connections) begin() error {
+	if err := c.follow(true); err != nil {
+		return err
+	}
+	c.findListeners()
+	return nil
+}
+
+// findListeners finds where the VM accepts other nodes: net_kernel owns the
+// listening sockets of the distribution (inet_tcp_dist:listen/3).
+func (c *connections) findListeners() {
+	all, err := c.target.Sockets()
+	if err != nil {
+		return
+	}
+	inodes := map[uint32]bool{}
+	for _, s := range all {
+		owner := c.people.find(s.Connected)
+		if owner == nil || owner.RegisteredName != "net_kernel" {
+			continue
+		}
+		if inode, err := socketInode(c.target.PID, s.Descriptor); err == nil {
+			inodes[inode] = true
+		}
+	}
+	if len(inodes) == 0 {
+		return
+	}
+	found, err := c.kernel.find(inodes)
+	if err != nil {
+		return
+	}
+	for _, s := range found {
+		if s.state == tcpListen {
+			c.ports[s.id.localPort()] = true
+		}
+	}
+}
+
+// tcpListen is TCP_LISTEN (include/net/tcp_states.h).
+const tcpListen = 10
+
+// follow looks for connections that came. first says that they are not new.
+func (c *connections) follow(first bool) error {
+	list, err := c.target.Connections()
+	if err != nil && len(list) == 0 {
+		return err
+	}
+	inodes := map[uint32]bool{}
+	waiting := map[uint32]*connection{}
+	for _, one := range list {
+		key := connectionKey{one.Entry, one.ID}
+		known := c.known[key]
+		if known == nil {
+			known = &connection{node: one.Node, before: first}
+			if first {
+				known.existing = counts{one.Sent, one.Received}
+			}
+			c.known[key] = known
+			c.order = append(c.order, key)
+		}
+		known.packets = counts{one.Sent, one.Received}
+		if known.known {
+			continue
+		}
+		if inode, err := c.inode(one); err == nil {
+			inodes[inode] = true
+			waiting[inode] = known
+		}
+	}
+	if len(inodes) == 0 {
+		return nil
+	}
+	found, err := c.kernel.find(inodes)
+	if err != nil {
+		return err
+	}
+	for inode, s := range found {
+		c.connect(waiting[inode], s)
+	}
+	return nil
+}
+
+// connect notes the socket of a connection.
+func (c *connections) connect(to *connection, s socket) {
+	to.known, to.socket = true, s
+	if to.before {
+		to.base = s
+	}
+	c.cookies[s.id.cookie()] = to
+	c.peers[peerAddress{s.id.remote().String(), s.id.remotePort()}] = to.node
+}
+
+// inode returns the socket of a connection. With TLS a process stands between
+// the VM and the socket: the one that sends. The one that receives owns the
+// socket, and both were started by the supervisor of this connection
+// (tls_dyn_connection_sup in ssl, OTP 25 to 28).
+func (c *connections) inode(one beam.Connection) (uint32, error) {
+	if beam.IsPort(one.Controller) {
+		s, err := c.target.Socket(one.Controller)
+		if err != nil {
+			return 0, err
+		}
+		return socketInode(c.target.PID, s.Descriptor)
+	}
+	parent, ok := c.target.Parent(one.Controller)
+	if !ok {
+		return 0, errNoSocket
+	}
+	all, err := c.target.Sockets()
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range all {
+		if p, ok := c.target.Parent(s.Connected); ok && (p == parent || s.Connected == one.Controller) {
+			return socketInode(c.target.PID, s.Descriptor)
+		}
+	}
+	return 0, errNoSocket
+}
+
+var errNoSocket = errors.New("the connection's socket is not known")
+
+// socketInode returns the inode of a socket that is a process's file descriptor.
+func socketInode(pid, descriptor int) (inode uint32, err error) {
+	link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, descriptor))
+	if err != nil {
+		return 0, err
+	}
+	if _, err := fmt.Sscanf(link, "socket:[%d]", &inode); err != nil {
+		return 0, fmt.Errorf("file descriptor %d is %q: %w", descriptor, link, errNoSocket)
+	}
+	return inode, nil
+}
+
+// hear takes in the sockets that went away until a time: their last counts.
+func (c *connections) hear(until time.Time) error {
+	for {
+		gone, err := c.kernel.closed(until)
+		if errors.Is(err, unix.ENOBUFS) {
+			c.missed++
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("listen for closed sockets: %w", err)
+		}
+		if gone == nil {
+			return nil
+		}
+		for _, s := range gone {
+			c.lost(s)
+		}
+	}
+}
+
+// lost notes a socket that went away: a known one, or one that came and went
+// between two looks at the VM's list and is told by its ports.
+func (c *connections) lost(s socket) {
+	if known := c.cookies[s.id.cookie()]; known != nil {
+		known.socket.sent, known.socket.received, known.closed = s.sent, s.received, true
+		return
+	}
+	node, ok := c.peers[peerAddress{s.id.remote().String(), s.id.remotePort()}]
+	if !ok && !c.ports[s.id.localPort()] || s.state == tcpListen || s.sent+s.received == 0 {
+		return
+	}
+	sum := c.short[node]
+	if sum == nil {
+		sum = &connection{node: node, known: true, closed: true}
+		c.short[node] = sum
+	}
+	sum.socket.sent += s.sent
+	sum.socket.received += s.received
+}
+
+// end takes the last counts of what is still there.
+func (c *connections) end() error {
+	if err := c.follow(false); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, key := range c.order {
+		one := c.known[key]
+		if !one.known || one.closed {
+			continue
+		}
+		now, err := c.kernel.look(one.socket.family, one.socket.id)
+		if err == nil {
+			one.socket = now
+		}
+	}
+	return nil
+}
+
+// totals sums the connections up by node.
+func (c *connections) totals() (totals []Total) {
+	index := map[string]int{}
+	add := func(one *connection) {
+		i, ok := index[one.node]
+		if !ok {
+			i = len(totals)
+			index[one.node] = i
+			totals = append(totals, Total{Node: one.node})
+		}
+		t := &totals[i]
+		t.Connections++
+		if !one.known {
+			t.Unknown++
+		}
+		t.SentBytes += one.socket.sent - min(one.base.sent, one.socket.sent)
+		t.ReceivedBytes += one.socket.received - min(one.base.received, one.socket.received)
+		t.SentPackets += one.packets.sent - min(one.existing.sent, one.packets.sent)
+		t.ReceivedPackets += one.packets.received - min(one.existing.received, one.packets.received)
+	}
+	for _, key := range c.order {
+		add(c.known[key])
+	}
+	for _, one := range c.short {
+		add(one)
+	}
+	return totals
+}
