@@ -68,7 +68,7 @@ var nativeRoles = map[string]role{
 // function that it called: before and after the driver is called it is the VM's
 // own code, or the thread library's.
 func inDriver(callee string) bool {
-	for _, own := range []string{"erts_", "ethr_", "erl_", "pthread_"} {
+	for _, own := range []string{"erts_", "ethr_", "erl_", "driver_", "pthread_"} {
 		if strings.HasPrefix(callee, own) {
 			return false
 		}
