@@ -67,7 +67,7 @@ func (t *Target) Identify(addr uint64, head []byte, root string, initial [3]uint
 		return known.process, nil
 	}
 	if !ok {
-		known = &identity{process: &collector.Process{PID: t.Layout.PID.format(pid)}}
+		known = &identity{process: &collector.Process{PID: t.Layout.PID.format(pid), Parent: t.parent(head)}}
 		t.identities.Add(pid, known)
 	}
 	if known.registered != registered {

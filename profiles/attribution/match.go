@@ -77,6 +77,7 @@ type matcher struct {
 	callers    map[*collector.Process]set
 	frames     map[*collector.Frame]set
 	threads    map[string]set
+	ports      map[*collector.Port]set
 	requests   map[string]set
 	types      map[string]set
 	states     []set
@@ -98,7 +99,7 @@ func (a *Attributor) named(kind string) *collector.Process {
 func newMatcher(r *Rules) matcher {
 	m := matcher{
 		processes: map[*collector.Process]set{}, callers: map[*collector.Process]set{}, frames: map[*collector.Frame]set{},
-		threads: map[string]set{}, requests: map[string]set{}, types: map[string]set{},
+		threads: map[string]set{}, ports: map[*collector.Port]set{}, requests: map[string]set{}, types: map[string]set{},
 	}
 	for i := range r.Rules {
 		m.conditions = append(m.conditions, &r.Rules[i].When)
@@ -132,8 +133,11 @@ func (m *matcher) matches(a *actor) set {
 	if a.thread == nil {
 		s.and(&m.free[FieldState])
 		s.and(&m.free[FieldThread])
+		s.and(&m.free[FieldPort])
 	} else {
 		s.and(&m.states[a.state])
+		port := cached(m.ports, a.port, m.port)
+		s.and(&port)
 		thread := cached(m.threads, a.thread.Label(), func(label string) set { return m.holding(FieldThread, label) })
 		s.and(&thread)
 	}
@@ -186,6 +190,16 @@ func (m *matcher) process(p *collector.Process) set {
 	}
 	parents := m.holding(FieldParent, parent)
 	s.and(&parents)
+	return s
+}
+
+// port is holding for the port: its name and its driver count.
+func (m *matcher) port(p *collector.Port) set {
+	if p == nil {
+		return m.holding(FieldPort, "")
+	}
+	s, driver := m.holding(FieldPort, p.Name), m.holding(FieldPort, p.Driver)
+	s.or(&driver)
 	return s
 }
 

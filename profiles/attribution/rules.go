@@ -82,10 +82,11 @@ const (
 	FieldNative                // any C function in its stack
 	FieldState                 // what the thread was doing
 	FieldThread                // role or name of the thread
+	FieldPort                  // name or driver of the port that the thread executes; "none"
 	fields                     // how many there are
 )
 
-var fieldNames = [fields]string{"process", "parent", "caller", "request", "type", "function", "native", "state", "thread"}
+var fieldNames = [fields]string{"process", "parent", "caller", "request", "type", "function", "native", "state", "thread", "port"}
 
 // String returns the name of the field as rule files have it.
 func (f Field) String() string { return fieldNames[f] }
@@ -119,7 +120,7 @@ func (c *Conditions) covers(d *Conditions) bool {
 // basis is the kind of evidence that the conditions are: the most specific one.
 func (c *Conditions) basis() string {
 	switch {
-	case c[FieldFunction] != nil, c[FieldNative] != nil, c[FieldState] != nil:
+	case c[FieldFunction] != nil, c[FieldNative] != nil, c[FieldState] != nil && c[FieldPort] == nil:
 		return BasisStack
 	case c[FieldCaller] != nil:
 		return BasisCaller
