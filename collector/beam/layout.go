@@ -90,6 +90,10 @@ type TableLayout struct {
 	Max       Offset `c:"r.o.max"`             // number of slots, 32 bits
 	IndexMask Offset `c:"r.o.pix_mask"`        // 32 bits
 	Invalid   Offset `c:"r.o.invalid_element"` // -> what a slot holds while an element is being added
+	LineMask  Offset `c:"r.o.pix_cl_mask"`     // how numbers are spread over slots, 32 bits each: erts_ptab_data2pix
+	LineShift Offset `c:"r.o.pix_cl_shift"`
+	ItemShift Offset `c:"r.o.pix_cli_shift"`
+	ItemMask  Offset `c:"r.o.pix_cli_mask"`
 }
 
 // MFALayout is ErtsCodeMFA (code_ix.h): two atoms and an untagged arity.

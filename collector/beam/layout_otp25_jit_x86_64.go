@@ -45,6 +45,10 @@ var layoutOTP25JITAMD64 = Layout{
 		Max:       208,
 		IndexMask: 212,
 		Invalid:   248,
+		LineMask:  216,
+		LineShift: 220,
+		ItemShift: 228,
+		ItemMask:  224,
 	},
 	MFA: MFALayout{
 		Size:     24,

@@ -18,6 +18,9 @@ type table struct {
 	max       uint32 // its length
 	indexMask uint32
 	invalid   uint64 // what a reserved slot points to
+
+	lineMask, itemMask   uint32 // how numbers are spread over the slots
+	lineShift, itemShift uint32
 }
 
 // readTable reads and checks the fixed part of erts_proc or erts_port.
@@ -37,6 +40,9 @@ func (t *Target) readTable(name string) (table, error) {
 		max:       binary.NativeEndian.Uint32(fixed[l.Max:]),
 		indexMask: binary.NativeEndian.Uint32(fixed[l.IndexMask:]),
 		invalid:   binary.NativeEndian.Uint64(fixed[l.Invalid:]),
+	}
+	for field, offset := range map[*uint32]Offset{&p.lineMask: l.LineMask, &p.itemMask: l.ItemMask, &p.lineShift: l.LineShift, &p.itemShift: l.ItemShift} {
+		*field = binary.NativeEndian.Uint32(fixed[offset:])
 	}
 	if p.max == 0 || p.max > maxProcesses || p.indexMask != p.max-1 {
 		return p, fmt.Errorf("%w: %s has %d slots with mask %#x", ErrUnsupported, name, p.max, p.indexMask)
@@ -89,3 +95,18 @@ func (t *Target) ProcessSlots() uint64 { return t.processes.slots }
 // ProcessIndexMask returns the mask of a slot's number, after a pid was shifted
 // right by Layout.PID.IndexShift.
 func (t *Target) ProcessIndexMask() uint32 { return t.processes.indexMask }
+
+// PIDTerm returns the pid of the VM's own that other nodes write with a number and
+// a serial number (NEW_PID_EXT), as a term.
+func (t *Target) PIDTerm(number, serial uint32) (term uint64, ok bool) {
+	l := t.Layout.PID
+	data := uint64(serial)<<l.NumberBits | uint64(number)
+	if number >= 1<<l.NumberBits || uint64(serial) >= 1<<l.SerialBits {
+		return 0, false
+	}
+	if l.IndexShift < 32 { // the slot is part of the number
+		return data<<4 | tagPID, true
+	}
+	slot := uint32(data)&t.processes.lineMask<<(t.processes.lineShift&31) + uint32(data)>>(t.processes.itemShift&31)&t.processes.itemMask
+	return uint64(slot)<<32 | data<<4 | tagPID, true
+}

@@ -1,6 +1,7 @@
 package beam
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -40,6 +41,13 @@ func TestPIDsAsTheVMPrintsThem(t *testing.T) {
 			t.Errorf("%#x is no pid", id)
 		}
 		got = append(got, text)
+		var number, serial uint32
+		if _, err := fmt.Sscanf(text, "<0.%d.%d>", &number, &serial); err != nil {
+			t.Fatal(err)
+		}
+		if term, ok := target.PIDTerm(number, serial); !ok || term != id {
+			t.Errorf("%s is %#x, %v, not %#x", text, term, ok, id)
+		}
 		if addr, ok := target.ProcessByPID(id); !ok || addr != p.addr {
 			t.Errorf("%s is at %#x, %v, not at %#x", text, addr, ok, p.addr)
 		}
