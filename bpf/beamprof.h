@@ -82,6 +82,8 @@ struct target {
 	__u32 process_dictionary;
 	__u32 dictionary_size;  /* in ProcDict: u32 arraySize */
 	__u32 dictionary_slots; /* in ProcDict: first slot */
+	__u32 process_registered;
+	__u32 registered_name;  /* in struct reg_proc */
 	__u32 pid_index_shift;  /* where a pid's slot of the process table is in it */
 	__u32 pid_index_mask;
 	__u32 pad;

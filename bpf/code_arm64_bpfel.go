@@ -31,6 +31,8 @@ type codeTarget struct {
 	ProcessDictionary uint32
 	DictionarySize    uint32
 	DictionarySlots   uint32
+	ProcessRegistered uint32
+	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
 	Pad               uint32

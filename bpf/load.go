@@ -34,8 +34,11 @@ const (
 // HeadSize is the number of bytes copied from the start of struct process.
 const HeadSize = 512
 
-// programTerms is the index of sample_terms in the map `programs`.
-const programTerms = 0
+// Programs that others end in, by their index in the map `programs`.
+const (
+	programTerms = iota
+	programNested
+)
 
 // Counters of the kernel side, in the order of the map `counters`.
 const (
@@ -78,9 +81,11 @@ func Load() (*Programs, error) {
 		targets: sampler.Targets, schedulers: sampler.Schedulers, counters: sampler.Counters,
 		closers: []func() error{sampler.Close},
 	}
-	if err := sampler.Programs.Put(uint32(programTerms), sampler.SampleTerms); err != nil {
-		p.Close()
-		return nil, fmt.Errorf("linking the sampling programs: %w", err)
+	for index, program := range []*ebpf.Program{programTerms: sampler.SampleTerms, programNested: sampler.SampleNested} {
+		if err := sampler.Programs.Put(uint32(index), program); err != nil {
+			p.Close()
+			return nil, fmt.Errorf("linking the sampling programs: %w", err)
+		}
 	}
 	var code codeObjects
 	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"events": p.Events, "targets": p.targets}}

@@ -21,9 +21,10 @@ struct scheduler {
 #define ERLANG_ROOT_MAX PAGE_SIZE
 #define ERLANG_TOP_MAX PAGE_SIZE
 #define TERM_WORDS 5       /* a tuple's header and its first four elements */
-#define TERM_SCAN_WORDS 48 /* words below hend searched for tuples */
-#define TERMS_MAX 32
-#define TERMS_NESTED 16    /* of the copied terms, those looked into */
+#define TERM_SCAN_WORDS 72 /* words below hend searched for tuples, */
+#define TERM_SCAN_STEP 24  /* those next to the root first, with all that is in them */
+#define TERMS_MAX 56
+#define TERMS_NESTED 8     /* of the copied terms, those looked into for each tail call */
 
 #define CALLERS_MAX 3      /* how far the chain of callers is followed */
 #define CALLER_STACK_MAX 2048
@@ -72,6 +73,7 @@ struct header {
 	__u64 erlang_root;  /* address of the Erlang stack's root copy */
 	__u64 erlang_top;   /* address of the Erlang stack's top copy */
 	__u64 identity[3];  /* module, function, arity of $initial_call */
+	__u64 registered;   /* the atom it is registered as, or 0 */
 	/* Lengths in bytes of the parts of the payload, in their order. */
 	__u32 process_length, kernel_length, boundary_length, c_stack_length,
 		root_length, top_length, terms_length, callers_length;
@@ -83,6 +85,9 @@ struct work {
 	__u64 hend;       /* address of its end */
 	__u64 bottom;     /* address of its last word in use */
 	__u64 pid;        /* whose it is */
+	__u64 scanned;    /* bytes from hend down that were searched for terms */
+	__u64 terms;      /* where its terms are in the payload */
+	__u64 nested;     /* where the next term to be looked into is */
 	__u64 caller;     /* where the struct caller is in the payload */
 	__u64 callers;    /* steps made in the chain of callers */
 };
@@ -134,7 +139,7 @@ struct {
 } kernels SEC(".maps");
 
 /* Programs that others end in. */
-enum program { PROGRAM_TERMS, PROGRAMS };
+enum program { PROGRAM_TERMS, PROGRAM_NESTED, PROGRAMS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, PROGRAMS);
@@ -323,7 +328,7 @@ static __always_inline void read_identity(struct record *r, const struct target 
 	}
 }
 
-/* Copies what a term points to, if it is a tuple of 2 elements or more, or the cell
+/* Copies what a term points to, if it is a tuple that is not empty, or the cell
  * of a list that begins with one. There are few branches on purpose: the
  * verifier walks each one in every round of the loops around this. */
 static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
@@ -342,44 +347,59 @@ static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 	first = term->words[0];
 	/* the header of a tuple has the tag 0 below its arity */
 	tuple = ((word & 3) == TAG_BOXED) & ((first & 0x3f) == 0) &
-		((first >> 6) - 2 <= ARITY_MAX - 2);
+		((first >> 6) - 1 <= ARITY_MAX - 1);
 	cell = ((word & 3) == TAG_LIST) & ((first & 3) == TAG_BOXED);
 	r->h.payload += (tuple | cell) * sizeof(*term);
 }
 
 /* Copies the tuples that the words next to a stack's root point to: requests,
- * who asked, messages, and what is inside them. They are on the heap and may
- * move right after the tick. Returns the bytes copied. */
-static __always_inline __u32 copy_terms(struct record *r)
+ * who asked, messages. They are on the heap and may move right after the tick. */
+static __always_inline void copy_terms(struct record *r)
 {
 	struct work *w = &r->work;
-	__u64 start = r->h.payload, at, arity;
+	__u64 at;
+	int i;
+
+	if (!w->scanned)
+		w->terms = w->nested = r->h.payload;
+	for (i = 0; i < TERM_SCAN_STEP; i++) {
+		w->scanned += 8;
+		if (w->scanned > w->length || w->hend - w->scanned < w->bottom) {
+			w->scanned = TERM_SCAN_WORDS * 8;
+			break;
+		}
+		at = w->at + w->length - w->scanned;
+		masked(at, DATA_MAX - 8);
+		copy_term(r, w->terms, *(__u64 *)&r->data[at]);
+	}
+}
+
+/* Copies what is inside of the next few of the copied terms. Returns whether
+ * there are more. */
+static __always_inline int copy_nested(struct record *r)
+{
+	struct work *w = &r->work;
+	__u64 at, arity;
 	struct term *term;
 	int i;
 
-	for (i = 1; i <= TERM_SCAN_WORDS; i++) {
-		if (i * 8 > w->length || w->hend - i * 8 < w->bottom)
-			break;
-		at = w->at + w->length - i * 8;
-		masked(at, DATA_MAX - 8);
-		copy_term(r, start, *(__u64 *)&r->data[at]);
-	}
 	for (i = 0; i < TERMS_NESTED; i++) {
-		at = start + i * sizeof(struct term);
+		at = w->nested;
 		if (at >= r->h.payload)
-			break;
+			return 0; /* that is all for now */
+		w->nested = at + sizeof(struct term);
 		masked(at, DATA_MAX - 8);
 		term = (struct term *)&r->data[at];
 		/* {call, From}, {'$gen_call', From, Request}, [{Type, Content} | _] */
 		arity = term->words[0] >> 6;
 		if ((term->term & 3) == TAG_LIST) {
-			copy_term(r, start, term->words[0]);
-		} else if (arity <= 3) {
-			copy_term(r, start, term->words[2]);
-			copy_term(r, start, term->words[arity == 2 ? 1 : 3]);
+			copy_term(r, w->terms, term->words[0]);
+		} else if (arity - 2 <= 1) {
+			copy_term(r, w->terms, term->words[2]);
+			copy_term(r, w->terms, term->words[arity == 2 ? 1 : 3]);
 		}
 	}
-	return r->h.payload - start;
+	return 1;
 }
 
 /* Finds a caller in copied terms: {Pid, Tag}, as the tuple From of a call to a
@@ -442,6 +462,7 @@ static __always_inline int copy_caller(struct record *r, const struct target *t,
 	r->work.hend = hend;
 	r->work.bottom = stop;
 	r->work.pid = pid;
+	r->work.scanned = 0;
 	r->work.caller = start;
 	r->work.callers++;
 	return 1;
@@ -518,6 +539,7 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 	r->work.hend = hend;
 	r->work.bottom = top;
 	r->work.pid = field(r, t->process_id);
+	r->work.scanned = 0;
 	r->work.callers = 0;
 }
 
@@ -587,6 +609,10 @@ int sample(struct perf_event_context *ctx)
 		copy_c_stack(r, sp, limit);
 	}
 	if (s && r->h.process_length) {
+		if (field(r, t->process_registered))
+			bpf_probe_read_user(&r->h.registered, 8,
+					    (void *)(field(r, t->process_registered) +
+						     t->registered_name));
 		read_identity(r, t);
 		copy_erlang(r, t, s);
 	}
@@ -597,10 +623,25 @@ int sample(struct perf_event_context *ctx)
 }
 
 /* Copies the terms next to the root of one stack: the sampled process's first,
- * then those of the processes that wait for it, one for each tail call. So the
- * verifier walks the loops once. */
+ * then those of the processes that wait for it. It is cut into programs that end
+ * in each other, so that the verifier walks each loop once and a short one. */
 SEC("perf_event")
 int sample_terms(struct perf_event_context *ctx)
+{
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct record *r = bpf_map_lookup_elem(&scratch, &cpu);
+
+	if (!r)
+		return 0;
+	copy_terms(r);
+	bpf_tail_call(ctx, &programs, PROGRAM_NESTED);
+	output(ctx, r);
+	return 0;
+}
+
+/* Copies what is inside of those terms, and goes on with the next stack. */
+SEC("perf_event")
+int sample_nested(struct perf_event_context *ctx)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32, cpu = bpf_get_smp_processor_id();
 	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
@@ -610,7 +651,11 @@ int sample_terms(struct perf_event_context *ctx)
 
 	if (!t || !r)
 		return 0;
-	length = copy_terms(r);
+	if (copy_nested(r))
+		bpf_tail_call(ctx, &programs, PROGRAM_NESTED);
+	if (r->work.scanned < TERM_SCAN_WORDS * 8)
+		bpf_tail_call(ctx, &programs, PROGRAM_TERMS);
+	length = r->h.payload - r->work.terms;
 	if (r->work.callers) {
 		at = r->work.caller;
 		masked(at, DATA_MAX - 8);

@@ -64,6 +64,7 @@ type samplerHeader struct {
 	ErlangRoot     uint64
 	ErlangTop      uint64
 	Identity       [3]uint64
+	Registered     uint64
 	ProcessLength  uint32
 	KernelLength   uint32
 	BoundaryLength uint32
@@ -97,6 +98,9 @@ type samplerRecord struct {
 		Hend    uint64
 		Bottom  uint64
 		Pid     uint64
+		Scanned uint64
+		Terms   uint64
+		Nested  uint64
 		Caller  uint64
 		Callers uint64
 	}
@@ -119,6 +123,8 @@ type samplerTarget struct {
 	ProcessDictionary uint32
 	DictionarySize    uint32
 	DictionarySlots   uint32
+	ProcessRegistered uint32
+	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
 	Pad               uint32
@@ -136,18 +142,19 @@ type samplerTerm struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	samplerMapCounters     = "counters"
-	samplerMapEvents       = "events"
-	samplerMapIdentified   = "identified"
-	samplerMapKernels      = "kernels"
-	samplerMapPrograms     = "programs"
-	samplerMapSchedulers   = "schedulers"
-	samplerMapScratch      = "scratch"
-	samplerMapTargets      = "targets"
-	samplerProgSample      = "sample"
-	samplerProgSampleTerms = "sample_terms"
-	samplerVarUnusedCaller = "unused_caller"
-	samplerVarUnusedTerm   = "unused_term"
+	samplerMapCounters      = "counters"
+	samplerMapEvents        = "events"
+	samplerMapIdentified    = "identified"
+	samplerMapKernels       = "kernels"
+	samplerMapPrograms      = "programs"
+	samplerMapSchedulers    = "schedulers"
+	samplerMapScratch       = "scratch"
+	samplerMapTargets       = "targets"
+	samplerProgSample       = "sample"
+	samplerProgSampleNested = "sample_nested"
+	samplerProgSampleTerms  = "sample_terms"
+	samplerVarUnusedCaller  = "unused_caller"
+	samplerVarUnusedTerm    = "unused_term"
 )
 
 // loadSampler returns the embedded CollectionSpec for sampler.
@@ -192,8 +199,9 @@ type samplerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerProgramSpecs struct {
-	Sample      *ebpf.ProgramSpec `ebpf:"sample"`
-	SampleTerms *ebpf.ProgramSpec `ebpf:"sample_terms"`
+	Sample       *ebpf.ProgramSpec `ebpf:"sample"`
+	SampleNested *ebpf.ProgramSpec `ebpf:"sample_nested"`
+	SampleTerms  *ebpf.ProgramSpec `ebpf:"sample_terms"`
 }
 
 // samplerMapSpecs contains maps before they are loaded into the kernel.
@@ -273,13 +281,15 @@ type samplerVariables struct {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerPrograms struct {
-	Sample      *ebpf.Program `ebpf:"sample"`
-	SampleTerms *ebpf.Program `ebpf:"sample_terms"`
+	Sample       *ebpf.Program `ebpf:"sample"`
+	SampleNested *ebpf.Program `ebpf:"sample_nested"`
+	SampleTerms  *ebpf.Program `ebpf:"sample_terms"`
 }
 
 func (p *samplerPrograms) Close() error {
 	return _SamplerClose(
 		p.Sample,
+		p.SampleNested,
 		p.SampleTerms,
 	)
 }

@@ -65,7 +65,7 @@ func BenchmarkIdentify(b *testing.B) {
 					target.identities.Purge()
 				}
 				k := i % len(processes)
-				if _, err := target.Identify(processes[k].addr, heads[k], "", [3]uint64{}); err != nil {
+				if _, err := target.Identify(processes[k].addr, heads[k], "", Copied{}); err != nil {
 					b.Fatal(err)
 				}
 			}

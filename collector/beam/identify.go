@@ -40,16 +40,22 @@ type identity struct {
 // after all others, which are 2^28 or more.
 type identities = lru.Cache[uint64, *identity]
 
+// Copied are terms that were copied when a process ran, as it may be gone when
+// it is looked at: zeros where they were not.
+type Copied struct {
+	InitialCall [3]uint64 // {M,F,A} of proc_lib's $initial_call in its dictionary
+	Name        uint64    // the atom it is registered as
+}
+
 // Identify names the process at addr. head is a copy of its first bytes (as
 // many as Layout.Process needs, HeadSize do), taken when it ran, and holds what
 // it says against what is in memory now. root is the name of the function at
-// the root of its stack, empty if not known. initial has the terms {M,F,A} of
-// proc_lib's $initial_call if they were copied too, zeros if not.
+// the root of its stack, empty if not known. copied is what was copied with it.
 //
 // The same process yields the same pointer as long as its name stays the same.
 // What can't be read, because the process has ended, is left out: the error
 // tells only that head is no process.
-func (t *Target) Identify(addr uint64, head []byte, root string, initial [3]uint64) (*collector.Process, error) {
+func (t *Target) Identify(addr uint64, head []byte, root string, copied Copied) (*collector.Process, error) {
 	l := &t.Layout.Process
 	if len(head) < int(max(l.ID, l.Registered, l.Dictionary, l.Parent, l.Initial+t.Layout.MFA.Size-8)+8) {
 		return nil, fmt.Errorf("identify process at %#x: only %d bytes of it", addr, len(head))
@@ -74,7 +80,7 @@ func (t *Target) Identify(addr uint64, head []byte, root string, initial [3]uint
 		known.attempts = 0
 	}
 	process := *known.process
-	known.complete = t.describe(&process, addr, head, registered, root, initial)
+	known.complete = t.describe(&process, addr, head, registered, root, copied)
 	known.attempts++
 	known.complete = known.complete || known.attempts >= identifyAttempts
 	known.registered = registered
@@ -86,16 +92,20 @@ func (t *Target) Identify(addr uint64, head []byte, root string, initial [3]uint
 
 // describe fills in what is not known of a process, or has changed. It tells
 // whether there is nothing more to learn.
-func (t *Target) describe(p *collector.Process, addr uint64, head []byte, registered uint64, root string, initial [3]uint64) (complete bool) {
+func (t *Target) describe(p *collector.Process, addr uint64, head []byte, registered uint64, root string, copied Copied) (complete bool) {
 	complete = true
 	if registered != 0 {
-		name, ok := t.registeredName(registered, addr)
+		text, ok := t.Atom(copied.Name) // 0 is no atom
+		name := atomName(text)
+		if !ok {
+			name, ok = t.registeredName(registered, addr)
+		}
 		if ok {
 			p.RegisteredName = name
 		}
 		complete = ok
 	}
-	call, final := t.initialCall(head, initial)
+	call, final := t.initialCall(head, copied.InitialCall)
 	if call != "" && (final || p.InitialCall == "") {
 		p.InitialCall = call
 	}
@@ -134,7 +144,7 @@ func (t *Target) parent(head []byte) string {
 		return ""
 	}
 	var p collector.Process
-	t.describe(&p, addr, parent, headWord(parent, t.Layout.Process.Registered), "", [3]uint64{})
+	t.describe(&p, addr, parent, headWord(parent, t.Layout.Process.Registered), "", Copied{})
 	return p.Kind
 }
 

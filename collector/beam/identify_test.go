@@ -192,7 +192,7 @@ func TestIdentityOfEndedProcess(t *testing.T) {
 			root = "zoo:root/0"
 		}
 		// The dictionary's memory may have been used again, or not.
-		p, err := target.Identify(all[i].addr, all[i].head, root, terms)
+		p, err := target.Identify(all[i].addr, all[i].head, root, Copied{InitialCall: terms})
 		if err != nil || p.Name != want && !(i == 3 && p.Name == "zoo:init/1") {
 			t.Errorf("process %d is %+v (%v), not %s", i, p, err, want)
 		}
@@ -202,10 +202,10 @@ func TestIdentityOfEndedProcess(t *testing.T) {
 func TestIdentifyRefusesWhatIsNoProcess(t *testing.T) {
 	vm := testsupport.StartVM(t, testsupport.Options{})
 	target := attachTo(t, vm)
-	if _, err := target.Identify(0x1000, make([]byte, HeadSize), "", [3]uint64{}); err == nil {
+	if _, err := target.Identify(0x1000, make([]byte, HeadSize), "", Copied{}); err == nil {
 		t.Error("zeros are a process")
 	}
-	if _, err := target.Identify(0x1000, make([]byte, 64), "", [3]uint64{}); err == nil {
+	if _, err := target.Identify(0x1000, make([]byte, 64), "", Copied{}); err == nil {
 		t.Error("64 bytes are a process")
 	}
 }
@@ -224,7 +224,7 @@ func TestIdentityInBusyVM(t *testing.T) {
 			if err != nil {
 				continue
 			}
-			if got, err := target.Identify(p.addr, head, "", [3]uint64{}); err == nil && got.RegisteredName == "" {
+			if got, err := target.Identify(p.addr, head, "", Copied{}); err == nil && got.RegisteredName == "" {
 				names[got.Name]++
 			}
 		}
@@ -295,7 +295,7 @@ func TestConcurrentUse(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				made, err := target.Identify(p.addr, head, "", [3]uint64{})
+				made, err := target.Identify(p.addr, head, "", Copied{})
 				if err != nil {
 					t.Error(err)
 					return

@@ -30,7 +30,7 @@ func identify(t testing.TB, target *Target, addr uint64, root string) *collector
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := target.Identify(addr, head, root, [3]uint64{})
+	p, err := target.Identify(addr, head, root, Copied{})
 	if err != nil {
 		t.Fatal(err)
 	}

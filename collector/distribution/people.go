@@ -27,7 +27,7 @@ func (p *people) find(pid uint64) *collector.Process {
 	if address, ok := p.target.ProcessByPID(pid); ok {
 		head := make([]byte, beam.HeadSize)
 		if p.target.Memory.Read(head, address) == nil {
-			found, _ = p.target.Identify(address, head, "", [3]uint64{})
+			found, _ = p.target.Identify(address, head, "", beam.Copied{})
 		}
 	}
 	if len(p.known) >= maxPeople {

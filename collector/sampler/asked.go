@@ -5,6 +5,7 @@ import (
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/beam/gen"
 )
 
@@ -103,7 +104,7 @@ func (d *decoder) callers(r *record, from uint64) []collector.Caller {
 		}
 		d.chainStacks = d.frames.appendErlang(d.chainStacks, spans, missing, r.Time)
 		frames := d.chainStacks[first:len(d.chainStacks):len(d.chainStacks)]
-		process := d.people.get(c.Process, c.Head[:], rootOf(frames), [3]uint64{})
+		process := d.people.get(c.Process, c.Head[:], rootOf(frames), beam.Copied{})
 		if process == nil {
 			break
 		}

@@ -27,15 +27,14 @@ func newPeople(target *beam.Target) *people {
 }
 
 // get returns the process whose struct is at an address and begins with head.
-// root is the function at the root of its stack, initial its $initial_call if
-// the kernel side read it.
-func (p *people) get(address uint64, head []byte, root string, initial [3]uint64) *collector.Process {
+// root is the function at the root of its stack, copied what the kernel side read.
+func (p *people) get(address uint64, head []byte, root string, copied beam.Copied) *collector.Process {
 	layout := &p.target.Layout.Process
 	id, registered := wordAt(head, layout.ID), wordAt(head, layout.Registered)
 	if known, ok := p.known[id]; ok && known.registered == registered {
 		return known.Process
 	}
-	made, err := p.target.Identify(address, head, root, initial)
+	made, err := p.target.Identify(address, head, root, copied)
 	if err != nil {
 		return nil
 	}
@@ -74,7 +73,7 @@ func (p *people) kind(id uint64) string {
 	if address, ok := p.target.ProcessByPID(id); ok {
 		head := make([]byte, bpf.HeadSize)
 		if p.target.Memory.Read(head, address) == nil {
-			if made, err := p.target.Identify(address, head, "", [3]uint64{}); err == nil {
+			if made, err := p.target.Identify(address, head, "", beam.Copied{}); err == nil {
 				name = made.Kind
 			}
 		}

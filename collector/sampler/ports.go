@@ -62,7 +62,7 @@ func (p *people) byPID(id uint64) *collector.Process {
 	if p.target.Memory.Read(head, address) != nil || wordAt(head, p.target.Layout.Process.ID) != id {
 		return nil
 	}
-	made, err := p.target.Identify(address, head, "", [3]uint64{})
+	made, err := p.target.Identify(address, head, "", beam.Copied{})
 	if err != nil {
 		return nil
 	}

@@ -58,7 +58,7 @@ const (
 	recordSize    = 8 << 10 // typical
 	minBuffer     = 256 << 10
 	maxBuffer     = 8 << 20
-	readInterval  = 100 * time.Millisecond
+	readInterval  = 200 * time.Millisecond
 	housekeeping  = time.Second // between looks at the process and the CPUs
 )
 
@@ -117,6 +117,7 @@ func (s *Session) kernelTarget() bpf.Target {
 		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort),
 		ProcessId: uint32(l.Process.ID), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
 		ProcessHend: uint32(l.Process.HEnd), ProcessDictionary: uint32(l.Process.Dictionary),
+		ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
 		DictionarySize: uint32(l.Dictionary.UsedSlots), DictionarySlots: uint32(l.Dictionary.Slots),
 		ProcessSlots: s.target.ProcessSlots(), PidIndexShift: uint32(l.PID.IndexShift), PidIndexMask: s.target.ProcessIndexMask(),
 		InitialCall: s.initialCall(),

@@ -4,14 +4,16 @@ package gen
 type form uint8
 
 const (
-	plain   form = iota // the request of a call, as the callback gets it
-	message             // the message as it was received
-	queue               // a list that begins with {Type, Content}
-	event               // an event, as the handlers get it
-	continuation        // {continue, Request}
+	plain        form = iota // the request of a call, as the callback gets it
+	message                  // the message as it was received
+	queue                    // a list that begins with {Type, Content}
+	event                    // an event, as the handlers get it
+	continuation             // {continue, Request}
 )
 
-func (f form) String() string { return [...]string{"request", "message", "queue", "event", "continue"}[f] }
+func (f form) String() string {
+	return [...]string{"request", "message", "queue", "event", "continue"}[f]
+}
 
 // frame is where one frame of a behaviour holds what we look for while it waits
 // for a callback. The place of each Y register is the compiler's choice; the
