@@ -10,8 +10,7 @@ import (
 // after them the selections.
 type set [maxMatchers / 64]uint64
 
-func (s *set) add(i int)      { s[i/64] |= 1 << (i % 64) }
-func (s *set) has(i int) bool { return s[i/64]>>(i%64)&1 == 1 }
+func (s *set) add(i int) { s[i/64] |= 1 << (i % 64) }
 func (s *set) and(o *set) {
 	for i := range s {
 		s[i] &= o[i]
@@ -21,13 +20,6 @@ func (s *set) or(o *set) {
 	for i := range s {
 		s[i] |= o[i]
 	}
-}
-func (s *set) without(o *set) set {
-	r := *s
-	for i := range r {
-		r[i] &^= o[i]
-	}
-	return r
 }
 func (s *set) intersects(o *set) bool {
 	for i := range s {

@@ -41,12 +41,3 @@ func covered(q pattern, by []pattern) bool {
 	}
 	return false
 }
-
-func anyMatches(patterns []pattern, s string) bool {
-	for _, p := range patterns {
-		if p.matches(s) {
-			return true
-		}
-	}
-	return false
-}
