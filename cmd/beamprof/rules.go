@@ -116,7 +116,7 @@ func (a *app) checkRules(paths []string) error {
 		}
 	}
 	if wrong > 0 {
-		return &codeError{exitFailed, fmt.Errorf("%d problems", wrong)}
+		return &codeError{exitFailed, fmt.Errorf("the rules have problems: %d", wrong)}
 	}
 	return nil
 }
