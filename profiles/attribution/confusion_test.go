@@ -1,0 +1,215 @@
+package attribution_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/sampler"
+	"github.com/beamprof/beamprof/internal/testsupport"
+	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/testbed"
+)
+
+const (
+	confusionFrequency = 499
+	confusionSeconds   = 20
+)
+
+// BenchmarkConfusion compares what is attributed with what is true, on the
+// testbed: each load alone and three mixes, while the exact time per process
+// and request is taken. It prints one line per node and workload:
+//
+//	go test ./profiles/attribution -run '^$' -bench Confusion -benchtime 1x -timeout 30m
+func BenchmarkConfusion(b *testing.B) {
+	cluster := startCluster(b)
+	for b.Loop() {
+		for _, name := range []string{"ae", "repair", "churn", "publish", "mixed1", "mixed2", "mixed3"} {
+			measured := [2]attributed{}
+			result, err := cluster.Run(b.Context(), testbed.Scenario{
+				Name: name, Seconds: confusionSeconds, Truth: true,
+				Observe: func(ctx context.Context) error { return observe(ctx, cluster, &measured) },
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i, node := range result.Nodes {
+				printConfusion(name, i+1, &measured[i], node.Truth)
+			}
+		}
+	}
+}
+
+// BenchmarkAblation compares the mixes with what each load costs alone, above
+// the idle system, without any tracing.
+//
+//	go test ./profiles/attribution -run '^$' -bench Ablation -benchtime 1x -timeout 30m
+func BenchmarkAblation(b *testing.B) {
+	cluster := startCluster(b)
+	for b.Loop() {
+		for _, name := range []string{"mixed1", "mixed2", "mixed3"} {
+			measured := [2]attributed{}
+			_, err := cluster.Run(b.Context(), testbed.Scenario{
+				Name: name, Seconds: confusionSeconds,
+				Observe: func(ctx context.Context) error { return observe(ctx, cluster, &measured) },
+			})
+			if err != nil {
+				b.Fatal(err)
+			}
+			truth, err := cluster.Ablation(b.Context(), testbed.Scenario{Name: name, Seconds: confusionSeconds})
+			if err != nil {
+				b.Fatal(err)
+			}
+			printAblation(name, &measured, truth)
+		}
+	}
+}
+
+func startCluster(b *testing.B) *testbed.Cluster {
+	testsupport.RequireBPF(b)
+	testsupport.RequireErlang(b)
+	cluster, err := testbed.Start(b.Context(), testbed.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := cluster.Stop(); err != nil {
+			b.Error(err)
+		}
+	})
+	return cluster
+}
+
+// attributed is a node's sampled nanoseconds by workload, and then by basis.
+type attributed struct {
+	workloads map[string]map[string]int64
+	stats     sampler.Stats
+}
+
+// observe samples both nodes until the context ends.
+func observe(ctx context.Context, cluster *testbed.Cluster, into *[2]attributed) error {
+	var wait sync.WaitGroup
+	errs := make([]error, len(cluster.Nodes))
+	for i, node := range cluster.Nodes {
+		wait.Go(func() { into[i], errs[i] = observeNode(ctx, node.PID) })
+	}
+	wait.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func observeNode(ctx context.Context, pid int) (a attributed, err error) {
+	target, err := beam.Attach(pid)
+	if err != nil {
+		return a, err
+	}
+	defer target.Close()
+	session, err := sampler.Open(target, sampler.Options{Frequency: confusionFrequency})
+	if err != nil {
+		return a, err
+	}
+	defer session.Close()
+	a.workloads = map[string]map[string]int64{}
+	attributor := attribution.New(attribution.Choose(target.Code.Modules()), 1_000_000_000/confusionFrequency,
+		func(s *collector.Sample, p attribution.Part) {
+			if s.Process != nil && strings.HasPrefix(s.Process.Kind, "testbed_") {
+				return // the truth's own work
+			}
+			if a.workloads[p.Workload] == nil {
+				a.workloads[p.Workload] = map[string]int64{}
+			}
+			a.workloads[p.Workload][p.Basis] += p.Nanoseconds
+		})
+	err = session.Run(ctx, attributor.Add)
+	attributor.Close()
+	a.stats = session.Stats()
+	return a, err
+}
+
+// share returns a workload's part of what is not the VM's own overhead.
+func (a *attributed) share(workload string) float64 {
+	all := a.time()
+	if all == 0 {
+		return 0
+	}
+	return float64(sum(a.workloads[workload])) / float64(all)
+}
+
+func (a *attributed) time() (time int64) {
+	for workload, bases := range a.workloads {
+		if workload != attribution.VM {
+			time += sum(bases)
+		}
+	}
+	return time
+}
+
+func sum(times map[string]int64) (total int64) {
+	for _, time := range times {
+		total += time
+	}
+	return total
+}
+
+var compared = []string{"ae_exchange", "client_churn", "replication", "message_routing", "housekeeping", attribution.Unattributed}
+
+// printConfusion prints shares of all but the VM's overhead, as the truth has
+// them without what the testbed does for itself.
+func printConfusion(scenario string, node int, a *attributed, truth *testbed.Truth) {
+	var seconds float64
+	times := map[string]float64{}
+	for _, w := range truth.Workloads {
+		if slices.Contains(compared, w.Workload) {
+			seconds += w.Seconds
+			times[w.Workload] = w.Seconds
+		}
+	}
+	vm := sum(a.workloads[attribution.VM])
+	fmt.Printf("\n%s, node %d: sampled %.2f s (kernel: %.2f s), vm %.0f%%; without it %.2f s, true %.2f s\n", scenario, node,
+		a.stats.SampledSeconds(), a.stats.ProcessSeconds, 100*float64(vm)/float64(max(1, vm+a.time())), float64(a.time())/1e9, seconds)
+	for _, workload := range compared {
+		is, was := a.share(workload), times[workload]/max(seconds, 1e-9)
+		if is < 0.0005 && was < 0.0005 {
+			continue
+		}
+		fmt.Printf("  %-16s %6.1f%%  true %6.1f%%  %+5.1f  %s\n", workload, 100*is, 100*was, 100*(is-was), bases(a.workloads[workload]))
+	}
+}
+
+func bases(times map[string]int64) string {
+	var parts []string
+	for _, basis := range []string{"stack", "request", "caller", "parent", "process", "apportioned", "none"} {
+		if times[basis] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %.0f%%", basis, 100*float64(times[basis])/float64(sum(times))))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// printAblation prints each load's part of the workloads that the loads cause.
+func printAblation(scenario string, measured *[2]attributed, truth *testbed.Ablation) {
+	for i, node := range truth.Nodes {
+		fmt.Printf("\n%s, node %d: idle %.2f cores, with all loads %.2f\n", scenario, i+1, node.IdleCores, node.MixCores)
+		var all float64
+		shares := map[string]float64{}
+		for _, load := range truth.Loads {
+			for _, workload := range load.Workloads {
+				shares[load.Name] += measured[i].share(workload)
+			}
+			all += shares[load.Name]
+		}
+		for _, load := range node.Loads {
+			is := shares[load.Name] / max(all, 1e-9)
+			fmt.Printf("  %-10s %6.1f%%  alone it costs %6.1f%%  %+5.1f\n", load.Name, 100*is, 100*load.Share, 100*(is-load.Share))
+		}
+	}
+}
