@@ -41,7 +41,6 @@ type decoder struct {
 	spans      []span
 	stack      []*collector.Frame
 	roles      []role
-	only       string // function of the JIT code that the sample is in, or that called C code
 	sample     collector.Sample
 	stores     map[uint64]bool // by return address into JIT code: savesStackPointer
 	stored     uint64          // version of the code table stores is for
@@ -70,7 +69,7 @@ func newDecoder(target *beam.Target, space *native.Space) *decoder {
 func (d *decoder) decode(r *record) *collector.Sample {
 	s := &d.sample
 	*s = collector.Sample{Time: r.Time, Thread: d.threads.get(int(r.Tid))}
-	d.stack, d.roles, d.spans, d.only = d.stack[:0], d.roles[:0], d.spans[:0], ""
+	d.stack, d.roles, d.spans = d.stack[:0], d.roles[:0], d.spans[:0]
 	for at := 0; at+8 <= len(r.kernel); at += 8 {
 		d.push(d.frames.kernelFrame(binary.LittleEndian.Uint64(r.kernel[at:])))
 	}
@@ -299,11 +298,8 @@ func (d *decoder) erlangPart(r *record, s *collector.Sample, e uint64) string {
 	s.Truncated = missing >= 0
 	d.stack = d.frames.appendErlang(d.stack, spans, missing, r.Time)
 	root := ""
-	switch {
-	case len(spans) > 0:
+	if len(spans) > 0 {
 		root = rootOf(d.stack)
-	case complete: // where the process is was called by nobody
-		root = d.only
 	}
 	if !complete {
 		s.Partial = true
