@@ -114,7 +114,9 @@ struct {
 	__type(value, struct record);
 } scratch SEC(".maps");
 
-/* Processes whose identity was already sent. */
+/* How often the identity of a process was looked for: it is not there yet in the
+ * first microseconds of a process. */
+#define IDENTITY_ATTEMPTS 16
 struct identity_key {
 	__u64 pid; /* the operating system's tgid */
 	__u64 id;  /* the Erlang pid, as a term */
@@ -123,7 +125,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct identity_key);
-	__type(value, __u64); /* dictionary pointer at that time */
+	__type(value, __u64); /* how often it was looked for */
 } identified SEC(".maps");
 
 /* Where the kernel keeps task_struct.stack, found at run time: no BTF needed. */
@@ -283,22 +285,26 @@ static __always_inline int read_pair(struct header *h, __u64 term, __u64 wanted)
 	return !bpf_probe_read_user(h->identity, sizeof(h->identity), POINTER(term) + 8);
 }
 
-/* The $initial_call that proc_lib keeps in the process dictionary: read once
- * per process, here, as the process may be gone when user space looks. */
+/* The $initial_call that proc_lib keeps in the process dictionary: read in the
+ * first samples of a process, here, as the process may be gone when user space looks. */
 static __always_inline void read_identity(struct record *r, const struct target *t)
 {
 	struct identity_key key = {.pid = r->h.pid, .id = field(r, t->process_id)};
 	__u64 dictionary = field(r, t->process_dictionary), slots[16], slot, pair[2];
-	__u64 *known;
+	__u64 *known, first = 1;
 	__u32 size = 0;
 	int i;
 
 	if (!dictionary)
 		return;
 	known = bpf_map_lookup_elem(&identified, &key);
-	if (known)
-		return;
-	bpf_map_update_elem(&identified, &key, &dictionary, BPF_ANY);
+	if (known) {
+		if (*known >= IDENTITY_ATTEMPTS)
+			return;
+		*known += 1;
+	} else {
+		bpf_map_update_elem(&identified, &key, &first, BPF_ANY);
+	}
 	bpf_probe_read_user(&size, sizeof(size), (void *)(dictionary + t->dictionary_size));
 	if (bpf_probe_read_user(slots, sizeof(slots), (void *)(dictionary + t->dictionary_slots)))
 		return;
