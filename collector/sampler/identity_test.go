@@ -78,9 +78,10 @@ func TestIdentity(t *testing.T) {
 	if len(sampled) < processes*98/100 {
 		t.Errorf("only %d of %d processes were sampled", len(sampled), len(citizens))
 	}
-	// The first sample of a process can come while proc_lib is still writing down
-	// what it was asked to start, and it may be gone before the next look.
-	if len(wrong) > processes/500 {
+	// What proc_lib was asked to start is not found in the kernel if the process is
+	// just writing it down, or keeps it deep in a large dictionary; then the process
+	// may be gone before its memory is looked at.
+	if len(wrong) > processes/50 {
 		t.Errorf("%d processes are not named as the VM names them", len(wrong))
 	}
 	logMost(t, wrong, 20)
