@@ -115,10 +115,13 @@ func (d *decoder) callers(r *record, from uint64) []collector.Caller {
 	return d.chain
 }
 
-// rootOf returns the function at the root of a stack.
+// rootOf returns the function at the root of a stack, which may be recursion that
+// was folded: then the frames before the marker are of the same cycle.
 func rootOf(stack []*collector.Frame) string {
-	if len(stack) == 0 {
-		return ""
+	for i := len(stack) - 1; i >= 0; i-- {
+		if stack[i].Kind != collector.FrameMarker {
+			return stack[i].Function
+		}
 	}
-	return stack[len(stack)-1].Function
+	return ""
 }

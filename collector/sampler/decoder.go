@@ -41,6 +41,7 @@ type decoder struct {
 	spans      []span
 	stack      []*collector.Frame
 	roles      []role
+	only       string // spawnable of the JIT frame that a sample's Erlang part begins with
 	sample     collector.Sample
 	stores     map[uint64]bool // by return address into JIT code: savesStackPointer
 	stored     uint64          // version of the code table stores is for
@@ -69,7 +70,7 @@ func newDecoder(target *beam.Target, space *native.Space) *decoder {
 func (d *decoder) decode(r *record) *collector.Sample {
 	s := &d.sample
 	*s = collector.Sample{Time: r.Time, Thread: d.threads.get(int(r.Tid))}
-	d.stack, d.roles, d.spans = d.stack[:0], d.roles[:0], d.spans[:0]
+	d.stack, d.roles, d.spans, d.only = d.stack[:0], d.roles[:0], d.spans[:0], ""
 	for at := 0; at+8 <= len(r.kernel); at += 8 {
 		d.push(d.frames.kernelFrame(binary.LittleEndian.Uint64(r.kernel[at:])))
 	}
@@ -197,6 +198,7 @@ func (d *decoder) boundary(r *record, stop uint64) (e uint64, known bool) {
 func (d *decoder) pushJIT(p place, r *record) (suspended bool) {
 	f := d.frames.jitFrame(p, r.Time)
 	d.push(f)
+	d.only = f.spawnable
 	if f.role != roleProcessMain {
 		return false
 	}
@@ -271,7 +273,9 @@ func (d *decoder) appendCall(name string) {
 func (d *decoder) suspended(r *record) {
 	layout := &d.target.Layout.Process
 	if i := r.headWord(layout.I); d.code.Contains(i) {
-		d.push(d.frames.jitFrame(place{i, true}, r.Time))
+		f := d.frames.jitFrame(place{i, true}, r.Time)
+		d.push(f)
+		d.only = f.spawnable
 		return
 	}
 	if name, ok := d.target.MFA(r.headWord(layout.Current)); ok {
@@ -297,13 +301,13 @@ func (d *decoder) erlangPart(r *record, s *collector.Sample, e uint64) string {
 	d.spans = spans
 	s.Truncated = missing >= 0
 	d.stack = d.frames.appendErlang(d.stack, spans, missing, r.Time)
-	root := ""
-	if len(spans) > 0 {
-		root = rootOf(d.stack)
-	}
-	if !complete {
+	switch {
+	case !complete: // the last frame that was found is not the root
 		s.Partial = true
 		d.stack = append(d.stack, framePartial)
+		return ""
+	case len(spans) == 0: // nobody called the function that the process is in
+		return d.only
 	}
-	return root
+	return rootOf(d.stack)
 }

@@ -17,6 +17,10 @@ func marker(name string) *collector.Frame {
 	return &collector.Frame{Kind: collector.FrameMarker, Function: name, Resolved: true}
 }
 
+// jitModule is the module of the JIT's own functions, where every process begins
+// and ends (erts/emulator/beam/jit/beam_asm.h).
+const jitModule = "erts_beamasm"
+
 // place is a program counter and whether it is a leaf's (exact) or a caller's
 // (a return address: the call is before it).
 type place struct {
@@ -36,7 +40,8 @@ func (p place) callSite() uint64 {
 // frame is an interned frame and the part it plays in telling the state.
 type frame struct {
 	*collector.Frame
-	role role
+	role      role
+	spawnable string // the function, if a process can be spawned with it
 }
 
 // maxFrames bounds each of the frame tables; beyond it they are emptied, which
@@ -96,6 +101,8 @@ func (f *frames) jitFrame(p place, at uint64) frame {
 		made.File, made.Line = function.Line(p.callSite())
 		if function.Global {
 			made.role = globalRole(function.Name)
+		} else if function.Module != jitModule {
+			made.spawnable = function.Name
 		}
 	} else {
 		made.Function = fmt.Sprintf("[beam jit]+%#x", p.callSite())
