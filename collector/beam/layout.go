@@ -42,8 +42,9 @@ type Layout struct {
 	BIF           BIFLayout           `c:"bif_entry"`
 	DistEntry     DistEntryLayout     `c:"dist_entry_"`
 	AtomCache     AtomCacheLayout     `c:"cache"`
-	AtomCacheMap  AtomCacheMapLayout  `c:"ErtsAtomCacheMap"`
 	Sending       SendingLayout       `c:"erts_dsig_send_context"`
+	OutputBuffer  OutputBufferLayout  `c:"ErtsDistOutputBuf_"`
+	Vector        VectorLayout        `c:"erl_io_vec"`
 	Socket        SocketLayout        `c:"inet_descriptor"`
 
 	PID PIDLayout
@@ -179,25 +180,31 @@ type AtomCacheLayout struct {
 	In Offset `c:"in_arr"` // atoms that the other end sent, by number
 }
 
-// AtomCacheMapLayout is ErtsAtomCacheMap (external.h), the atoms of one message.
-type AtomCacheMapLayout struct {
-	Count Offset `c:"sz"` // 32 bits
-}
-
 // SendingLayout is struct erts_dsig_send_context (dist.h), a message that is
 // being sent to another node.
 type SendingLayout struct {
-	Control      Offset `c:"ctl"`             // control message: a tuple
-	Message      Offset `c:"msg"`             // term, 0 if the control message is all
-	Entry        Offset `c:"dep"`             // -> dist_entry_
-	ConnectionID Offset `c:"connection_id"`   // low 32 bits of a word
-	Phase        Offset `c:"phase"`           // erts_dsig_send_phase, 32 bits
-	Bytes        Offset `c:"data_size"`       // encoded, without header and large binaries
-	AtomCacheMap Offset `c:"acmp"`            // -> ErtsAtomCacheMap, 0 without an atom cache
-	Fragments    Offset `c:"fragments"`       // packets it is cut into
-	Flags        Offset `c:"dflags"`          // of the connection, 64 bits
-	Process      Offset `c:"c_p"`             // -> process that sends, 0 if none does
-	Binaries     Offset `c:"u.sc.extra_size"` // bytes of large binaries; until encoding begins
+	Control      Offset `c:"ctl"`           // control message: a tuple
+	Message      Offset `c:"msg"`           // term, 0 if the control message is all
+	Entry        Offset `c:"dep"`           // -> dist_entry_
+	ConnectionID Offset `c:"connection_id"` // low 32 bits of a word
+	Phase        Offset `c:"phase"`         // erts_dsig_send_phase, 32 bits
+	HeaderSize   Offset `c:"dhdr_ext_size"` // bytes at Header
+	Header       Offset `c:"dhdrp"`         // -> the header's internal form
+	Buffers      Offset `c:"obuf"`          // -> array of ErtsDistOutputBuf_, one for each packet
+	Fragments    Offset `c:"fragments"`     // packets
+	Process      Offset `c:"c_p"`           // -> process that sends, 0 if none does
+}
+
+// OutputBufferLayout is struct ErtsDistOutputBuf_ (erl_node_tables.h), an
+// encoded packet.
+type OutputBufferLayout struct {
+	Size   Offset `c:"sizeof"`
+	Vector Offset `c:"eiov"` // -> erl_io_vec
+}
+
+// VectorLayout is struct erl_io_vec (erl_driver.h), pieces of data.
+type VectorLayout struct {
+	Bytes Offset `c:"size"` // in all
 }
 
 // SocketLayout is inet_descriptor (inet_drv.c), a socket of inet_drv.

@@ -111,21 +111,24 @@ var layoutOTP25JITAMD64 = Layout{
 	AtomCache: AtomCacheLayout{
 		In: 0,
 	},
-	AtomCacheMap: AtomCacheMapLayout{
-		Count: 4,
-	},
 	Sending: SendingLayout{
 		Control:      16,
 		Message:      24,
 		Entry:        112,
 		ConnectionID: 136,
 		Phase:        148,
-		Bytes:        160,
-		AtomCacheMap: 192,
+		HeaderSize:   168,
+		Header:       176,
+		Buffers:      200,
 		Fragments:    216,
-		Flags:        232,
 		Process:      240,
-		Binaries:     296,
+	},
+	OutputBuffer: OutputBufferLayout{
+		Size:   24,
+		Vector: 16,
+	},
+	Vector: VectorLayout{
+		Bytes: 8,
 	},
 	Socket: SocketLayout{
 		Descriptor: 0,

@@ -1,8 +1,36 @@
 // Package distribution tells what a VM sends to other nodes and gets from them:
 // bytes for each node from the kernel's own counters (sockets.go,
 // connections.go), which cost the VM nothing, and messages from probes in the
-// VM (messages.go): what kind, to whom, what for and who sends.
+// VM (probes.go): what kind, to whom, what for and who sends (message.go).
 package distribution
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/beam"
+)
+
+// Detail is how much is looked at.
+type Detail int
+
+// The details. Totals needs no probe in the VM and costs it nothing.
+const (
+	Totals  Detail = iota // bytes of each node
+	Sampled               // and messages; above MaxDetails a second one in so many
+	Full                  // and every message
+)
+
+// MaxDetails is how many messages a second are looked into with Sampled, about.
+const MaxDetails = 2000
+
+// Options of a session.
+type Options struct {
+	Detail Detail
+}
 
 // Total is what went between the VM and one other node.
 type Total struct {
@@ -13,4 +41,141 @@ type Total struct {
 	ReceivedBytes   uint64
 	SentPackets     uint64 // as the VM counts: a message of more than 64 KiB is several, a tick is one
 	ReceivedPackets uint64
+	// Messages as the probes count; 0 without them.
+	SentMessages     uint64
+	ReceivedMessages uint64
+}
+
+// Stats are what a session could and could not do.
+type Stats struct {
+	Detail     Detail // what was possible
+	NoMessages error  // why no messages were looked at although they were asked for
+	Messages   uint64 // looked into
+	Every      uint32 // the least detail that there was: one message in so many
+	Lost       uint64 // messages looked into by the kernel side only
+	Uncounted  uint64 // messages that are not in the totals
+	Malformed  uint64 // copies of messages that make no sense
+	Missed     uint64 // times that sockets may have closed without a word: bytes may be missing
+}
+
+// Session looks at one VM's distribution from Open to Close.
+type Session struct {
+	target      *beam.Target
+	connections *connections
+	probes      *probes // nil if messages are not looked at
+	stats       Stats
+}
+
+// Open attaches to a VM. Counting begins with Run. Where probes are not
+// possible it goes on with totals, and Stats says why. Errors wrap
+// os.ErrPermission if privileges are missing.
+func Open(target *beam.Target, options Options) (*Session, error) {
+	kernel, err := openSockets(target.PID)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{target: target, connections: newConnections(target, kernel), stats: Stats{Detail: options.Detail}}
+	if options.Detail != Totals {
+		if s.probes, err = newProbes(target, options.Detail); err != nil {
+			s.probes = nil
+			s.stats.Detail, s.stats.NoMessages = Totals, err
+		}
+	}
+	return s, nil
+}
+
+// Times between looks at the VM's list of nodes, and at the buffers.
+const (
+	lookInterval = 200 * time.Millisecond
+	hearTimeout  = time.Millisecond
+	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
+)
+
+// Run counts until ctx is done, and calls handle for every message looked into,
+// from this goroutine. A VM that ends is no error here: what was counted stays.
+func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
+	if err := s.connections.begin(); err != nil {
+		return fmt.Errorf("count the distribution's bytes: %w", err)
+	}
+	if s.probes != nil {
+		if err := s.probes.attach(); err != nil {
+			s.stats.Detail, s.stats.NoMessages = Totals, err
+			s.probes.close()
+			s.probes = nil
+		}
+	}
+	var failed error
+	for ctx.Err() == nil && failed == nil {
+		next := time.Now().Add(lookInterval)
+		if s.probes == nil {
+			failed = s.connections.hear(next)
+		} else {
+			failed = errors.Join(s.probes.read(ctx, next, handle), s.probes.adapt(), s.connections.hear(time.Now().Add(hearTimeout)))
+		}
+		if s.connections.follow(false) != nil {
+			break // the VM is gone, or about to
+		}
+	}
+	if s.probes != nil {
+		s.probes.detach()
+		failed = errors.Join(failed, s.probes.read(context.Background(), time.Now(), handle))
+	}
+	s.connections.end()
+	return errors.Join(failed, s.connections.hear(time.Now().Add(lastWords)))
+}
+
+// Totals returns what was counted for each node. It is complete when Run has
+// returned.
+func (s *Session) Totals() ([]Total, error) {
+	totals := s.connections.totals()
+	if s.probes == nil {
+		return totals, nil
+	}
+	traffic, err := s.probes.programs.Traffic()
+	if err != nil {
+		return totals, err
+	}
+	for _, one := range traffic {
+		totals = s.addMessages(totals, one)
+	}
+	return totals, nil
+}
+
+func (s *Session) addMessages(totals []Total, one bpf.Traffic) []Total {
+	node, _ := s.target.Atom(one.Node)
+	at := -1
+	for i := range totals {
+		if totals[i].Node == node {
+			at = i
+		}
+	}
+	if at < 0 {
+		at = len(totals)
+		totals = append(totals, Total{Node: node})
+	}
+	if one.Received {
+		totals[at].ReceivedMessages += one.Messages
+	} else {
+		totals[at].SentMessages += one.Messages
+	}
+	return totals
+}
+
+// Stats returns the counts of the session; complete when Run has returned.
+func (s *Session) Stats() Stats {
+	stats := s.stats
+	stats.Missed = s.connections.missed
+	if s.probes != nil {
+		s.probes.fill(&stats)
+	}
+	return stats
+}
+
+// Close detaches everything.
+func (s *Session) Close() error {
+	var errs []error
+	if s.probes != nil {
+		errs = append(errs, s.probes.close())
+	}
+	return errors.Join(append(errs, s.connections.kernel.close())...)
 }

@@ -1,0 +1,42 @@
+package bpf
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+func TestLoadDistribution(t *testing.T) {
+	p, err := LoadDistribution(Distribution{Pid: 1, Every: 1})
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && os.Getenv("BEAMPROF_REQUIRE_BPF") != "1" {
+		t.Skipf("SKIP: loading BPF programs needs root: %v", err)
+	}
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		t.Fatalf("%+v", verifier)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, program := range []*ebpf.Program{p.Sent, p.Received} {
+		info, err := program.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verified, ok := info.VerifiedInstructions(); ok {
+			t.Logf("%s: the verifier walked %d instructions of at most a million", info.Name, verified)
+		}
+	}
+	if err := errors.Join(p.AddStack(1, 4096), p.Copy(100)); err != nil {
+		t.Fatal(err)
+	}
+	if traffic, err := p.Traffic(); err != nil || len(traffic) != 0 {
+		t.Errorf("traffic of no VM: %v, %v", traffic, err)
+	}
+	if counts, err := p.Counts(); err != nil || counts != (DistributionCounts{}) {
+		t.Errorf("counts of no VM: %v, %v", counts, err)
+	}
+}

@@ -1,0 +1,238 @@
+package distribution
+
+import (
+	lru "github.com/hashicorp/golang-lru/v2"
+
+	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/sampler"
+)
+
+// What a message is called as far as its parts have no name.
+const (
+	Unknown       = "unknown"                 // could not be read
+	OtherProcess  = "process of another node" // whose name this node does not know
+	ProcessIsGone = "process that is gone"
+	Alias         = "alias of a process" // whose reference was not seen before
+)
+
+// Message is a message between the VM and another node.
+type Message struct {
+	Time        uint64 // nanoseconds of CLOCK_MONOTONIC
+	Node        string // the other one; empty if its name could not be read
+	Received    bool
+	Bytes       uint64 // before TLS, with what frames it
+	Weight      uint64 // messages that this one stands for
+	Operation   string // "reg_send", ...
+	Destination string // registered name, kind of the process, or what is spawned
+	RequestType string // call, cast, event, reply or info; empty if it is no message to a process
+	Request     string // its tag, down to the function it applies
+	// Sender is the process that sends, with its stack. It is valid only during
+	// the callback, and nil for what is received or what no process sends.
+	Sender *collector.Sample
+}
+
+// decoder turns records into messages. It is used from one goroutine.
+type decoder struct {
+	target *beam.Target
+	stacks *sampler.Stacks
+	people *people
+	open   map[sequence]*Message // received in part
+	asked  *lru.Cache[question, answer]
+	record record
+	bad    uint64 // records that make no sense
+	lost   uint64 // messages whose last packet did not come
+}
+
+// sequence tells the packets of one message from those of others.
+type sequence struct {
+	entry      uint64
+	connection uint32
+	number     uint64
+}
+
+// question is a call that will be replied to, told by its reference.
+type question struct {
+	node string // that made the reference; empty: this one
+	ref  ref
+}
+
+// answer is what is known of a reply before it comes.
+type answer struct{ request, asker string }
+
+// maxAsked bounds the calls under way that are remembered.
+const maxAsked = 1 << 14
+
+// maxOpen bounds the messages received in part: each process of each node may
+// have one under way.
+const maxOpen = 1 << 14
+
+func newDecoder(target *beam.Target) *decoder {
+	asked, err := lru.New[question, answer](maxAsked)
+	if err != nil { // the size is positive
+		panic(err)
+	}
+	return &decoder{target: target, stacks: sampler.NewStacks(target), people: newPeople(target), open: map[sequence]*Message{}, asked: asked}
+}
+
+// decode turns a record into a message, or nil if it is only a part of one.
+func (d *decoder) decode(raw []byte) *Message {
+	if err := d.record.parse(raw); err != nil {
+		d.bad++
+		return nil
+	}
+	r := &d.record
+	if r.Type == bpf.RecordSent {
+		return d.sent(r)
+	}
+	key := sequence{r.Entry, r.Connection, r.Sequence}
+	if len(r.data) == 0 && r.Sequence != 0 { // a further packet
+		m := d.open[key]
+		if m == nil {
+			return nil // its first one was not copied
+		}
+		m.Bytes += r.Bytes
+		if r.Fragment > 1 {
+			return nil
+		}
+		delete(d.open, key)
+		return m
+	}
+	m := d.received(r)
+	if r.Fragment <= 1 {
+		return m
+	}
+	if len(d.open) >= maxOpen {
+		d.lost += uint64(len(d.open))
+		clear(d.open)
+	}
+	d.open[key] = m
+	return nil
+}
+
+func (d *decoder) message(r *record) *Message {
+	node, _ := d.target.Atom(r.Node)
+	return &Message{
+		Time: r.Time, Node: node, Received: r.Type == bpf.RecordReceived, Bytes: r.Bytes, Weight: max(uint64(r.Every), 1),
+		Operation: Unknown, Destination: Unknown,
+	}
+}
+
+func (d *decoder) sent(r *record) *Message {
+	m := d.message(r)
+	heap := heapTerms{bytes: r.terms, atom: d.target.Atom, left: maxTerms}
+	control := heap.term(r.Control, 0)
+	var content term
+	if r.Term != 0 {
+		content = heap.term(r.Term, 0)
+	}
+	if r.Process != 0 {
+		m.Sender = d.stacks.Sample(&sampler.Copy{
+			Time: r.Time, TID: int(r.Tid), Leaf: r.Leaf, Process: r.Process,
+			Head: r.head, RootAt: r.Root, Root: r.root, TopAt: r.Top, Top: r.top,
+		})
+	}
+	d.name(m, control, content)
+	return m
+}
+
+func (d *decoder) received(r *record) *Message {
+	m := d.message(r)
+	p, ok := parsePacket(r.data, r.atoms, d.target.Atom)
+	if !ok {
+		return m
+	}
+	terms := externalTerms{data: p.terms, atoms: p.atoms, left: maxTerms, ownPID: d.ownPID}
+	control := terms.next()
+	d.name(m, control, terms.next())
+	return m
+}
+
+// ownPID returns the pid of a process of this VM.
+func (d *decoder) ownPID(node string, number, serial uint32) uint64 {
+	if node != d.target.Node {
+		return 0
+	}
+	pid, _ := d.target.PIDTerm(number, serial)
+	return pid
+}
+
+// name says what a message is by its two terms.
+func (d *decoder) name(m *Message, control, content term) {
+	number, o, ok := findOperation(control)
+	if !ok {
+		return
+	}
+	m.Operation = o.name
+	to := control.element(o.to)
+	if number == operationSpawnRequest || number == operationSpawnRequestTT {
+		if destination, request := spawned(to, content); destination != "" {
+			m.Destination, m.Request, m.RequestType = destination, request, "spawn"
+		}
+		return
+	}
+	m.Destination = d.destination(to, m.Received)
+	switch o.name { // the others carry reasons of exits
+	case "send", "send_tt", "reg_send", "reg_send_tt", "send_sender", "send_sender_tt", "alias_send", "alias_send_tt", "altact_sig_send":
+		m.RequestType, m.Request = describe(content)
+	}
+	switch m.RequestType {
+	case "call":
+		d.ask(m, content.element(2).element(2).ref)
+	case "reply":
+		d.reply(m, content.element(1).ref)
+	}
+}
+
+// ask remembers a call by the reference that its reply will have.
+func (d *decoder) ask(m *Message, r ref) {
+	if r == (ref{}) {
+		return
+	}
+	a := answer{request: m.Request}
+	q := question{ref: r}
+	if m.Received {
+		q.node = m.Node
+	} else if m.Sender != nil && m.Sender.Process != nil {
+		a.asker = m.Sender.Process.Kind
+	}
+	d.asked.Add(q, a)
+}
+
+// reply names a reply by the call that it is for.
+func (d *decoder) reply(m *Message, r ref) {
+	q := question{ref: r}
+	if !m.Received {
+		q.node = m.Node
+	}
+	a, ok := d.asked.Get(q)
+	if !ok {
+		return
+	}
+	d.asked.Remove(q)
+	m.Request = a.request
+	if m.Received && a.asker != "" {
+		m.Destination = a.asker
+	}
+}
+
+// destination names the receiver of a message.
+func (d *decoder) destination(to term, received bool) string {
+	switch {
+	case to.kind == termAtom && to.atom != "":
+		return printable(to.atom)
+	case to.kind != termPID && to.kind != termReference:
+		return Unknown
+	case !received:
+		return OtherProcess
+	case to.kind == termReference:
+		return Alias
+	case to.pid == 0:
+		return Unknown
+	}
+	if process := d.people.find(to.pid); process != nil {
+		return process.Kind
+	}
+	return ProcessIsGone
+}

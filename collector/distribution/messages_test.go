@@ -1,0 +1,229 @@
+package distribution
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/internal/testsupport"
+)
+
+// trafficSource sends known messages from code of its own.
+const trafficSource = `
+-module(traffic).
+-behaviour(gen_server).
+-export([start/0, init/1, handle_call/3, handle_cast/2, handle_info/2, calls/3, casts/3, sends/3, wait/1]).
+
+start() -> {ok, Pid} = gen_server:start({local, traffic_server}, ?MODULE, [], []), unlink(Pid), Pid.
+init([]) -> {ok, 0}.
+handle_call(seen, _From, N) -> {reply, N, N};
+handle_call(_Request, _From, N) -> {reply, ok, N + 1}.
+handle_cast(_Request, N) -> {noreply, N + 1}.
+handle_info(_, N) -> {noreply, N + 1}.
+
+calls(_, 0, _) -> ok;
+calls(Node, N, Bytes) ->
+    ok = gen_server:call({traffic_server, Node}, {apply, vmq_swc_store, rpc_sync_missing, [binary:copy(<<N:8>>, Bytes)]}, infinity),
+    calls(Node, N - 1, Bytes).
+
+casts(_, 0, _) -> ok;
+casts(Node, N, Bytes) ->
+    gen_server:cast({traffic_server, Node}, {apply, vmq_swc_store, rpc_broadcast, [binary:copy(<<N:8>>, Bytes)]}),
+    casts(Node, N - 1, Bytes).
+
+sends(_, 0, _) -> ok;
+sends(To, N, Message) -> To ! Message, sends(To, N - 1, Message).
+
+wait(Node) -> {ok, _} = erpc:call(Node, file, get_cwd, []), gen_server:call({traffic_server, Node}, seen).
+`
+
+// session is a session that runs beside the test.
+type session struct {
+	*Session
+	messages []Message
+	senders  []string // by message: stacks, leaf first
+	stop     context.CancelFunc
+	done     chan error
+}
+
+func run(t *testing.T, p pair, options Options) *session {
+	t.Helper()
+	s, err := Open(p.target, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	ctx, stop := context.WithCancel(context.Background())
+	r := &session{Session: s, stop: stop, done: make(chan error, 1)}
+	go func() {
+		r.done <- s.Run(ctx, func(m *Message) {
+			r.messages = append(r.messages, *m)
+			r.senders = append(r.senders, stackOf(m.Sender))
+		})
+	}()
+	t.Cleanup(stop)
+	// The probes are in when they see what goes by.
+	for deadline := time.Now().Add(20 * time.Second); options.Detail != Totals; time.Sleep(50 * time.Millisecond) {
+		p.a.Eval(t, fmt.Sprintf("{probing_begins, '%s'} ! x", p.b.Node))
+		if traffic, err := s.probes.programs.Traffic(); err == nil && len(traffic) > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("no probe was hit")
+		}
+	}
+	return r
+}
+
+func stackOf(s *collector.Sample) string {
+	if s == nil {
+		return ""
+	}
+	var names []string
+	for _, f := range s.Stack {
+		names = append(names, f.Function)
+	}
+	return strings.Join(names, ";")
+}
+
+// end stops the session and returns its messages.
+func (r *session) end(t *testing.T) []Message {
+	t.Helper()
+	r.stop()
+	if err := <-r.done; err != nil {
+		t.Fatal(err)
+	}
+	return r.messages
+}
+
+// group is what is counted together.
+type group struct {
+	received                                     bool
+	operation, destination, requestType, request string
+}
+
+func groups(messages []Message) map[group]*[2]uint64 {
+	all := map[group]*[2]uint64{}
+	for _, m := range messages {
+		g := group{m.Received, m.Operation, m.Destination, m.RequestType, m.Request}
+		if all[g] == nil {
+			all[g] = &[2]uint64{}
+		}
+		all[g][0] += m.Weight
+		all[g][1] += m.Bytes * m.Weight
+	}
+	return all
+}
+
+func startTraffic(t *testing.T, options testsupport.Options) pair {
+	options.Modules = map[string]string{"traffic": trafficSource}
+	p := startPair(t, options)
+	p.a.Eval(t, "traffic:start()")
+	p.b.Eval(t, "traffic:start()")
+	return p
+}
+
+// Every message is counted, with its bytes, its destination and its request,
+// whether the connection is new or older than the probes.
+func TestMessages(t *testing.T) {
+	testsupport.RequireBPF(t)
+	for name, flags := range map[string][]string{"plain": nil, "TLS": tlsFlags(t)} {
+		t.Run(name, func(t *testing.T) {
+			p := startTraffic(t, testsupport.Options{Flags: flags})
+			p.connect(t)
+			exchange := func() {
+				p.a.Eval(t, "traffic:calls('bpdist_b@localhost', 300, 10), traffic:casts('bpdist_b@localhost', 500, 1000), traffic:casts('bpdist_b@localhost', 3, 10000000), traffic:wait('bpdist_b@localhost')")
+				p.b.Eval(t, "traffic:calls('bpdist_a@localhost', 400, 10), traffic:casts('bpdist_a@localhost', 600, 1000), traffic:casts('bpdist_a@localhost', 2, 10000000), traffic:wait('bpdist_a@localhost')")
+			}
+			exchange() // so that all atoms are in the cache
+			s := run(t, p, Options{Detail: Full})
+			exchange()
+			messages := s.end(t)
+			got := groups(messages)
+			for want, expected := range map[group][2]uint64{
+				{false, "reg_send", "traffic_server", "call", "apply vmq_swc_store:rpc_sync_missing"}: {300, 300 * 130},
+				{false, "reg_send", "traffic_server", "cast", "apply vmq_swc_store:rpc_broadcast"}:    {503, 500*1090 + 3*10_000_000},
+				{true, "reg_send", "traffic_server", "call", "apply vmq_swc_store:rpc_sync_missing"}:  {400, 400 * 130},
+				{true, "reg_send", "traffic_server", "cast", "apply vmq_swc_store:rpc_broadcast"}:     {602, 600*1090 + 2*10_000_000},
+				// Replies are named by what was asked.
+				{true, "alias_send", "beamprof_evaluator", "reply", "apply vmq_swc_store:rpc_sync_missing"}: {300, 300 * 86},
+				{false, "alias_send", OtherProcess, "reply", "apply vmq_swc_store:rpc_sync_missing"}:        {400, 400 * 86},
+			} {
+				g := got[want]
+				if g == nil || g[0] != expected[0] {
+					t.Errorf("%+v: %v, not %v", want, g, expected)
+					continue
+				}
+				t.Logf("%+v: %d messages, %d bytes", want, g[0], g[1])
+				if difference := float64(g[1]) - float64(expected[1]); difference*difference > float64(expected[1])*float64(expected[1])/25 {
+					t.Errorf("%+v: %d bytes, about %d expected", want, g[1], expected[1])
+				}
+			}
+			stats := s.Stats()
+			if stats.Lost+stats.Uncounted+stats.Malformed > 0 || stats.NoMessages != nil {
+				t.Errorf("%+v", stats)
+			}
+			totals, err := s.Totals()
+			if err != nil || len(totals) != 1 {
+				t.Fatalf("%+v, %v", totals, err)
+			}
+			t.Logf("%+v", totals[0])
+			checkSums(t, totals[0], messages, name == "plain")
+			checkSenders(t, s)
+			unnamed := 0
+			for _, m := range messages {
+				if m.Operation == Unknown || m.Destination == Unknown || m.Node != p.b.Node {
+					unnamed++
+					t.Logf("%+v", m)
+				}
+			}
+			if unnamed*1000 > len(messages) {
+				t.Errorf("%d of %d messages have no name", unnamed, len(messages))
+			}
+		})
+	}
+}
+
+// checkSums compares the sums of the messages with the totals.
+func checkSums(t *testing.T, total Total, messages []Message, plain bool) {
+	t.Helper()
+	var count, bytes [2]uint64
+	for _, m := range messages {
+		direction := 0
+		if m.Received {
+			direction = 1
+		}
+		count[direction]++
+		bytes[direction] += m.Bytes
+	}
+	if count != [2]uint64{total.SentMessages, total.ReceivedMessages} {
+		t.Errorf("%v messages in detail, %+v", count, total)
+	}
+	for direction, kernel := range []uint64{total.SentBytes, total.ReceivedBytes} {
+		difference := float64(bytes[direction])/float64(kernel) - 1
+		t.Logf("%d bytes in messages, the kernel counted %d (%+.3f %%)", bytes[direction], kernel, 100*difference)
+		if plain && (difference > 0.01 || difference < -0.01) {
+			t.Errorf("%d bytes in messages, the kernel counted %d", bytes[direction], kernel)
+		}
+	}
+}
+
+// checkSenders looks for the code that sends, and who runs it.
+func checkSenders(t *testing.T, s *session) {
+	t.Helper()
+	wrong := map[string]int{}
+	for i, m := range s.messages {
+		if m.Received || m.Operation != "reg_send" || m.RequestType != "call" && m.RequestType != "cast" || m.Request == "seen" {
+			continue
+		}
+		if m.Sender == nil || m.Sender.Process == nil && m.Sender.Partial || !strings.Contains(s.senders[i], "traffic:c") {
+			wrong[s.senders[i]]++
+		}
+	}
+	if len(wrong) > 0 {
+		t.Errorf("stacks of senders: %v", wrong)
+	}
+}

@@ -1,0 +1,44 @@
+package distribution
+
+import "encoding/binary"
+
+// savedRegisters gives the kernel side's numbers (SAVE_REGISTERS in
+// distribution.bpf.c) of the registers that a function may keep things in.
+var savedRegisters = map[byte]uint32{3: 0, 5: 1, 12: 2, 13: 3, 14: 4, 15: 5}
+
+// findStore finds the one instruction that stores a 32-bit constant at an offset
+// from what a saved register points to: mov dword ptr [register+offset], constant.
+func findStore(code []byte, offset, constant int32) (site, error) {
+	found, count := site{}, 0
+	for at := 0; at < len(code); at++ {
+		i := at
+		register := byte(0)
+		if code[i]&0xfe == 0x40 { // REX, with or without the bit for r8 to r15
+			register = code[i] & 1 << 3
+			i++
+		}
+		if i+2 > len(code) || code[i] != 0xc7 || code[i+1]&0xf8 != 0x80 {
+			continue
+		}
+		register |= code[i+1] & 7
+		i += 2
+		if register&7 == 4 { // rsp and r12 need a second byte
+			if i >= len(code) || code[i] != 0x24 {
+				continue
+			}
+			i++
+		}
+		if i+8 > len(code) || int32(binary.LittleEndian.Uint32(code[i:])) != offset || int32(binary.LittleEndian.Uint32(code[i+4:])) != constant {
+			continue
+		}
+		if n, ok := savedRegisters[register]; ok {
+			found = site{uint64(at), n}
+			count++
+		}
+		at = i + 7
+	}
+	if count != 1 {
+		return site{}, errNoSite
+	}
+	return found, nil
+}
