@@ -28,20 +28,22 @@ const (
 //	go test ./profiles/attribution -run '^$' -bench Confusion -benchtime 1x -timeout 30m
 func BenchmarkConfusion(b *testing.B) {
 	cluster := startCluster(b)
-	for b.Loop() {
-		for _, name := range []string{"ae", "repair", "churn", "publish", "mixed1", "mixed2", "mixed3"} {
-			measured := [2]attributed{}
-			result, err := cluster.Run(b.Context(), testbed.Scenario{
-				Name: name, Seconds: confusionSeconds, Truth: true,
-				Observe: func(ctx context.Context) error { return observe(ctx, cluster, &measured) },
-			})
-			if err != nil {
-				b.Fatal(err)
+	for _, name := range []string{"ae", "repair", "churn", "publish", "mixed1", "mixed2", "mixed3"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				measured := [2]attributed{}
+				result, err := cluster.Run(b.Context(), testbed.Scenario{
+					Name: name, Seconds: confusionSeconds, Truth: true,
+					Observe: func(ctx context.Context) error { return observe(ctx, cluster, &measured) },
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				for i, node := range result.Nodes {
+					printConfusion(name, i+1, &measured[i], node.Truth)
+				}
 			}
-			for i, node := range result.Nodes {
-				printConfusion(name, i+1, &measured[i], node.Truth)
-			}
-		}
+		})
 	}
 }
 
@@ -51,22 +53,24 @@ func BenchmarkConfusion(b *testing.B) {
 //	go test ./profiles/attribution -run '^$' -bench Ablation -benchtime 1x -timeout 30m
 func BenchmarkAblation(b *testing.B) {
 	cluster := startCluster(b)
-	for b.Loop() {
-		for _, name := range []string{"mixed1", "mixed2", "mixed3"} {
-			measured := [2]attributed{}
-			_, err := cluster.Run(b.Context(), testbed.Scenario{
-				Name: name, Seconds: confusionSeconds,
-				Observe: func(ctx context.Context) error { return observe(ctx, cluster, &measured) },
-			})
-			if err != nil {
-				b.Fatal(err)
+	for _, name := range []string{"mixed1", "mixed2", "mixed3"} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				measured := [2]attributed{}
+				_, err := cluster.Run(b.Context(), testbed.Scenario{
+					Name: name, Seconds: confusionSeconds,
+					Observe: func(ctx context.Context) error { return observe(ctx, cluster, &measured) },
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				truth, err := cluster.Ablation(b.Context(), testbed.Scenario{Name: name, Seconds: confusionSeconds})
+				if err != nil {
+					b.Fatal(err)
+				}
+				printAblation(name, &measured, truth)
 			}
-			truth, err := cluster.Ablation(b.Context(), testbed.Scenario{Name: name, Seconds: confusionSeconds})
-			if err != nil {
-				b.Fatal(err)
-			}
-			printAblation(name, &measured, truth)
-		}
+		})
 	}
 }
 

@@ -157,7 +157,7 @@ func TestVerneMQSharedWork(t *testing.T) {
 		pool = append(pool, w.native("Eleveldb", "#eleveldb::GetTask"))
 	}
 	for range 2 {
-		samples = append(samples, w.asked(w.sample(db, "call get", "eleveldb:get/3"), "vmq_reg_mgr"))
+		samples = append(samples, w.asked(w.sample(db, "call get", "eleveldb:get/3"), "vmq_reg_sync_action:'-init/1-fun-0-'/4"))
 		samples = append(samples, w.sample("vmq_queue:init/1", "call cleanup", "lager:log/4"))
 		pool = append(pool, w.native("1_scheduler")) // one of the pool's threads is called so
 		logs = append(logs, w.sample("lager_event", "cast log", "prim_file:write/2"))
