@@ -118,7 +118,7 @@ func groups(messages []Message) map[group]*[2]uint64 {
 	return all
 }
 
-func startTraffic(t *testing.T, options testsupport.Options) pair {
+func startTraffic(t testing.TB, options testsupport.Options) pair {
 	options.Modules = map[string]string{"traffic": trafficSource}
 	p := startPair(t, options)
 	p.a.Eval(t, "traffic:start()")

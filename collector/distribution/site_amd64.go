@@ -6,8 +6,19 @@ import "encoding/binary"
 // distribution.bpf.c) of the registers that a function may keep things in.
 var savedRegisters = map[byte]uint32{3: 0, 5: 1, 12: 2, 13: 3, 14: 4, 15: 5}
 
+// isBranch tells whether machine code begins with a direct jump. The kernel
+// carries out a probed jump itself; most other instructions it lets the thread
+// execute elsewhere, step by step, which costs a second trap (arch/x86/kernel/
+// uprobes.c: branch_setup_insn, since Linux 3.16).
+func isBranch(code []byte) bool {
+	return len(code) >= 2 && (code[0]&0xf0 == 0x70 || code[0] == 0xeb) ||
+		len(code) >= 5 && (code[0] == 0xe9 || code[0] == 0x0f && code[1]&0xf0 == 0x80)
+}
+
 // findStore finds the one instruction that stores a 32-bit constant at an offset
-// from what a saved register points to: mov dword ptr [register+offset], constant.
+// from what a saved register points to: mov dword ptr [register+offset], constant. If a
+// jump follows, as it does in the code compilers make of erts_dsig_send, the
+// place is that jump.
 func findStore(code []byte, offset, constant int32) (site, error) {
 	found, count := site{}, 0
 	for at := 0; at < len(code); at++ {
@@ -33,6 +44,9 @@ func findStore(code []byte, offset, constant int32) (site, error) {
 		}
 		if n, ok := savedRegisters[register]; ok {
 			found = site{uint64(at), n}
+			if isBranch(code[i+8:]) {
+				found.offset = uint64(i + 8)
+			}
 			count++
 		}
 		at = i + 7

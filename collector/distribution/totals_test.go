@@ -19,7 +19,7 @@ type pair struct {
 	target *beam.Target
 }
 
-func startPair(t *testing.T, options testsupport.Options) pair {
+func startPair(t testing.TB, options testsupport.Options) pair {
 	t.Helper()
 	testsupport.RequireRoot(t)
 	options.Cluster = testsupport.NewCluster(t)
@@ -35,7 +35,7 @@ func startPair(t *testing.T, options testsupport.Options) pair {
 	return pair{a, b, target}
 }
 
-func (p pair) connect(t *testing.T) {
+func (p pair) connect(t testing.TB) {
 	p.a.Eval(t, fmt.Sprintf("true = net_kernel:connect_node('%s')", p.b.Node))
 }
 
