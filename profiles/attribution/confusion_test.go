@@ -3,6 +3,7 @@ package attribution_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -74,10 +75,13 @@ func BenchmarkAblation(b *testing.B) {
 	}
 }
 
+// busyWait is the +sbwt of the nodes; empty is the VM's default.
+var busyWait = os.Getenv("BEAMPROF_SBWT")
+
 func startCluster(b *testing.B) *testbed.Cluster {
 	testsupport.RequireBPF(b)
 	testsupport.RequireErlang(b)
-	cluster, err := testbed.Start(b.Context(), testbed.Options{})
+	cluster, err := testbed.Start(b.Context(), testbed.Options{BusyWait: busyWait})
 	if err != nil {
 		b.Fatal(err)
 	}
