@@ -151,13 +151,14 @@ func (f *frames) kernelFrame(pc uint64) frame {
 	return made
 }
 
-// bifFrame returns the frame that names a BIF or NIF by its Erlang name.
+// bifFrame returns the frame that names a BIF or NIF by its Erlang name; its
+// address is that of the C code.
 func (f *frames) bifFrame(name string, code *collector.Frame) *collector.Frame {
 	if known, ok := f.bifs[name]; ok {
 		return known
 	}
 	made := &collector.Frame{
-		Kind: collector.FrameErlang, Address: code.Address, Mapping: code.Mapping,
+		Kind: collector.FrameErlang, Address: code.Address, Mapping: f.mapping,
 		Function: name, Resolved: true,
 	}
 	f.bifs[name] = made

@@ -49,6 +49,7 @@ type Session struct {
 	pending pending
 	record  record
 	flushed uint64 // time of the newest record handled
+	looked  bool   // for new mappings, since the last flush
 }
 
 // How much of each CPU's output buffer may fill before it is read, and how long
@@ -280,9 +281,7 @@ func (s *Session) flush(handle func(*collector.Sample)) {
 	if s.codeProbe == nil {
 		s.refreshCode(s.flushed)
 	}
-	if err := s.decoder.refresh(); err != nil {
-		s.stats.MapErrors++
-	}
+	s.looked = false
 	s.pending.sort()
 	for _, p := range s.pending.records {
 		s.flushed = max(s.flushed, p.time)
@@ -304,6 +303,13 @@ func (s *Session) one(raw []byte, handle func(*collector.Sample)) {
 		return
 	}
 	sample := s.decoder.decode(&s.record)
+	if !s.looked && s.decoder.frames.unmapped { // a library that was loaded since?
+		s.looked = true
+		if err := s.decoder.refresh(); err != nil {
+			s.stats.MapErrors++
+		}
+		sample = s.decoder.decode(&s.record)
+	}
 	s.stats.add(sample)
 	handle(sample)
 }
