@@ -342,9 +342,3 @@ func (p *parser) checkUse(r *Rules) {
 	slices.SortFunc(p.problems, func(a, b Problem) int { return a.Line - b.Line })
 	r.problems = p.problems
 }
-
-// IsRuleError tells whether an error says what is wrong in a rule file.
-func IsRuleError(err error) bool {
-	var e *Error
-	return errors.As(err, &e)
-}
