@@ -125,6 +125,7 @@ func TestExitCodes(t *testing.T) {
 		{"record --rules nonsense", 2, `no built-in rules "nonsense"`},
 		{"record --rules /nonexistent.yaml", 2, "no such file"},
 		{"record --callers nobody", 2, "choose frames, labels or none"},
+		{"record --distribution all", 2, "choose full, sampled, totals or off"},
 		{"rules", 2, "rules needs one of"},
 		{"rules nonsense", 2, "unknown command"},
 		{"rules show", 2, "needs one NAME"},

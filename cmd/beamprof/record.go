@@ -14,6 +14,7 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/pprof"
@@ -30,6 +31,8 @@ type recordOptions struct {
 	output    string
 	rules     *attribution.Rules // nil: chosen by what the node runs
 	callers   pprof.Callers
+
+	distribution string // off, or of distributionModes
 }
 
 func (a *app) recordCommand() *cli.Command {
@@ -38,7 +41,7 @@ func (a *app) recordCommand() *cli.Command {
 		Usage:     "profiles a running Erlang VM for a while and prints the report",
 		UsageText: "beamprof record [options]",
 		Description: "With one beam.smp on the host, --pid and --node may be left out. Ctrl-C ends early and still\n" +
-			"writes; a second one aborts. DIR gets " + profileFile + ", for go tool pprof, and " + summaryFile + ".\n\n" +
+			"writes; a second one aborts. DIR gets " + profileFile + " and " + distributionFile + ",\nfor go tool pprof, and " + summaryFile + ".\n\n" +
 			"Example:\n   sudo beamprof record --node VerneMQ@10.0.0.1 --duration 30s",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "pid", Usage: "profile the VM that is process `N`", DefaultText: "the only one there is"},
@@ -47,6 +50,7 @@ func (a *app) recordCommand() *cli.Command {
 			&cli.IntFlag{Name: "frequency", Value: 99, Usage: fmt.Sprintf("take `N` samples per second and CPU, 1 to %d", sampler.MaxFrequency)},
 			&cli.StringFlag{Name: "rules", Usage: "attribute by the built-in rules `NAME`, or by those in a file (default: what fits the node; see beamprof rules)"},
 			&cli.StringFlag{Name: "callers", Value: "frames", Usage: "show who asked as `frames` below the one that was asked, as labels, or none"},
+			&cli.StringFlag{Name: "distribution", Value: "sampled", Usage: "count the traffic with other nodes, and look at messages: `full`, sampled where there are many, totals only, or off"},
 			&cli.StringFlag{Name: "output", Usage: "write into `DIR`, new or empty (default: beamprof-<node or pid>-<time>)"},
 		},
 		Action: func(c *cli.Context) error {
@@ -86,6 +90,10 @@ func parseRecord(c *cli.Context) (recordOptions, error) {
 	var known bool
 	if o.callers, known = callersModes[c.String("callers")]; !known {
 		return o, usagef("invalid value %q for --callers: choose frames, labels or none", c.String("callers"))
+	}
+	o.distribution = c.String("distribution")
+	if _, known := distributionModes[o.distribution]; !known && o.distribution != distributionOff {
+		return o, usagef("invalid value %q for --distribution: choose full, sampled, totals or off", o.distribution)
 	}
 	if !c.IsSet("rules") {
 		return o, nil
@@ -138,8 +146,21 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		rules = attribution.Choose(t.Modules())
 	}
 	r := newRecorder(t.Info(), a.system.Kernel(), o, rules)
+	if o.distribution != distributionOff {
+		d, err := t.OpenDistribution(distribution.Options{Detail: distributionModes[o.distribution]})
+		if err != nil {
+			r.noDistribution = err
+		} else {
+			defer d.Close()
+			r.distribution = recordDistribution(ctx, d, rules)
+			defer r.distribution.end()
+		}
+	}
 	if err := a.sample(ctx, s, o, r); err != nil {
 		return err
+	}
+	if r.distribution != nil {
+		r.distribution.end()
 	}
 	return a.finish(r, s.Stats(), output)
 }

@@ -22,6 +22,9 @@ type recorder struct {
 	summary     *summary.Builder
 	ended       string // as in summary.Window
 	failure     error  // why the sampling ended early, if it failed
+
+	distribution   *distributionRecorder // nil if the traffic with other nodes is not looked at
+	noDistribution error                 // why not, if it should be
 }
 
 func newRecorder(info beam.Info, kernel string, o recordOptions, rules *attribution.Rules) *recorder {
@@ -47,6 +50,13 @@ func (r *recorder) add(s *collector.Sample) {
 func (r *recorder) files(stats sampler.Stats) ([]outputFile, *summary.Summary, error) {
 	r.attribution.Close()
 	condensed := r.condense(stats)
+	var further []outputFile
+	if r.distribution != nil {
+		var err error
+		if condensed.Distribution, further, err = r.distribution.condense(r.info.PID, nodeName(r.info)); err != nil {
+			condensed.Warnings = append(condensed.Warnings, "the traffic with other nodes is missing: "+err.Error())
+		}
+	}
 	cpu, err := r.profile.Profile(pprof.Info{
 		Version: versionText(), PID: r.info.PID, Node: nodeName(r.info),
 		Release: r.info.Release, ERTS: r.info.ERTS, Flavor: r.info.Flavor, Kernel: r.kernel,
@@ -56,7 +66,8 @@ func (r *recorder) files(stats sampler.Stats) ([]outputFile, *summary.Summary, e
 	if err != nil {
 		return nil, nil, err
 	}
-	return []outputFile{{profileFile, cpu.Write}, {summaryFile, func(w io.Writer) error { return condensed.Write(w) }}}, condensed, nil
+	files := append([]outputFile{{profileFile, cpu.Write}}, further...)
+	return append(files, outputFile{summaryFile, func(w io.Writer) error { return condensed.Write(w) }}), condensed, nil
 }
 
 func (r *recorder) condense(stats sampler.Stats) *summary.Summary {
@@ -86,6 +97,12 @@ func (r *recorder) warnings(stats sampler.Stats) []string {
 	}
 	if stats.CodeErrors > 0 {
 		warnings = append(warnings, fmt.Sprintf("the VM's list of code could not be read %d times: functions loaded meanwhile may have no names", stats.CodeErrors))
+	}
+	if r.noDistribution != nil {
+		warnings = append(warnings, "the traffic with other nodes was not counted: "+r.noDistribution.Error())
+	}
+	if r.distribution != nil {
+		warnings = append(warnings, r.distribution.warnings()...)
 	}
 	if r.failure != nil {
 		warnings = append(warnings, "the sampling ended early: "+r.failure.Error())

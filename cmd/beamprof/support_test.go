@@ -16,6 +16,7 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/host"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/sampletest"
@@ -88,6 +89,21 @@ func (t inventedTarget) Open(sampler.Options) (session, error) {
 	}
 	return inventedSession{t.invented}, nil
 }
+
+func (t inventedTarget) OpenDistribution(distribution.Options) (distributionSession, error) {
+	return inventedDistribution{}, nil
+}
+
+// inventedDistribution has a peer with nothing said.
+type inventedDistribution struct{}
+
+func (inventedDistribution) Run(ctx context.Context, _ func(*distribution.Message)) error {
+	<-ctx.Done()
+	return nil
+}
+func (inventedDistribution) Totals() ([]distribution.Total, error) { return nil, nil }
+func (inventedDistribution) Stats() distribution.Stats             { return distribution.Stats{Every: 1} }
+func (inventedDistribution) Close() error                          { return nil }
 
 type inventedSession struct{ *invented }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/host"
 	"github.com/beamprof/beamprof/collector/sampler"
 )
@@ -23,6 +24,7 @@ type target interface {
 	Checks() []beam.Check
 	Modules() []string // that are loaded
 	Open(options sampler.Options) (session, error)
+	OpenDistribution(options distribution.Options) (distributionSession, error)
 	Close() error
 }
 
@@ -30,6 +32,15 @@ type target interface {
 type session interface {
 	Run(ctx context.Context, handle func(*collector.Sample)) error
 	Stats() sampler.Stats
+	Close() error
+}
+
+// distributionSession counts one VM's traffic with other nodes; see
+// distribution.Session.
+type distributionSession interface {
+	Run(ctx context.Context, handle func(*distribution.Message)) error
+	Totals() ([]distribution.Total, error)
+	Stats() distribution.Stats
 	Close() error
 }
 
@@ -58,6 +69,14 @@ func (t attached) Info() beam.Info { return t.Target.Info }
 
 func (t attached) Open(options sampler.Options) (session, error) {
 	s, err := sampler.Open(t.Target, options)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (t attached) OpenDistribution(options distribution.Options) (distributionSession, error) {
+	s, err := distribution.Open(t.Target, options)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/profiles/attribution"
 )
@@ -135,11 +136,19 @@ func (b *Builder) receiving(m *distribution.Message) collector.Sample {
 		if len(b.kinds) >= maxKinds {
 			clear(b.kinds)
 		}
-		process = &collector.Process{Name: m.Destination, Kind: m.Destination}
+		process = &collector.Process{Name: m.Destination, Kind: kind(m.Destination)}
 		b.kinds[m.Destination] = process
 	}
 	s.Process = process
 	return s
+}
+
+// kind folds the numbers of a registered name. A function is a kind already.
+func kind(destination string) string {
+	if strings.Contains(destination, "/") {
+		return destination
+	}
+	return beam.Kind(destination)
 }
 
 // attributed counts a part of a message, or all of it.

@@ -110,7 +110,7 @@ func TestSharesAndGroups(t *testing.T) {
 		t.Errorf("%v", shares)
 	}
 	groups := b.Groups(2)
-	if len(groups) != 2 || groups[0].Bytes != 500 || !groups[0].Received || groups[1].Messages != 2 {
+	if len(groups) != 2 || groups[0].Bytes != 500 || !groups[0].Received || groups[1].Messages != 2 || groups[0].Destination != "vmq_swc_edist_metaN" {
 		t.Errorf("%+v", groups)
 	}
 	if len(b.waiting) != 0 {

@@ -134,7 +134,7 @@ func (b *Builder) Shares() map[string]map[string]float64 {
 	return shares
 }
 
-// Group is what messages of one kind, to one destination, come to.
+// Group is what messages of one kind, to one kind of destination, come to.
 type Group struct {
 	Received                          bool
 	Destination, RequestType, Request string
@@ -145,7 +145,7 @@ type Group struct {
 func (b *Builder) Groups(limit int) []Group {
 	sums := map[Group]*sum{}
 	for r, total := range b.rows {
-		key := Group{Received: r.received, Destination: r.destination, RequestType: r.requestType, Request: r.request}
+		key := Group{Received: r.received, Destination: kind(r.destination), RequestType: r.requestType, Request: r.request}
 		if sums[key] == nil {
 			sums[key] = &sum{}
 		}

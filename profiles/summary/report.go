@@ -36,9 +36,10 @@ func (s *Summary) Report(w io.Writer, style Style, profile string) error {
 		r.processes()
 		r.requests()
 		r.functions()
-		if profile != "" {
-			r.further(profile)
-		}
+	}
+	r.distribution()
+	if s.CPU.Samples > 0 && profile != "" {
+		r.further(profile)
 	}
 	_, err := r.page.WriteTo(w)
 	return err

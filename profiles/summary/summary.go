@@ -142,7 +142,20 @@ type Function struct {
 
 // Distribution is the traffic with other nodes.
 type Distribution struct {
-	Peers []Peer `json:"peers"`
+	Detail   string     `json:"detail"`                  // full, sampled or totals: how closely messages were looked at
+	Every    uint32     `json:"sampled_every,omitempty"` // at the rarest, one message in so many; 0 without messages
+	Peers    []Peer     `json:"peers"`
+	Messages []Messages `json:"messages,omitempty"` // those with the most bytes, over all peers
+}
+
+// Messages are those of one kind to one destination; estimates if sampled.
+type Messages struct {
+	Direction   string `json:"direction"` // sent or received
+	Destination string `json:"destination"`
+	RequestType string `json:"request_type"` // call, cast, event, reply, info or spawn; empty if it is none
+	Request     string `json:"request"`
+	Messages    uint64 `json:"messages"`
+	Bytes       uint64 `json:"bytes"`
 }
 
 // Peer is the traffic with one other node.
@@ -152,7 +165,8 @@ type Peer struct {
 	SentMessages     uint64             `json:"sent_messages"`
 	ReceivedBytes    uint64             `json:"received_bytes"`
 	ReceivedMessages uint64             `json:"received_messages"`
-	Workloads        map[string]float64 `json:"workloads"`
+	UnknownSockets   int                `json:"unknown_sockets,omitempty"` // connections whose bytes are missing
+	Workloads        map[string]float64 `json:"workloads"`                 // shares of the messages' bytes, 0 to 1; empty without messages
 }
 
 // Connections are the clients' connections.
