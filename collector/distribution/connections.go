@@ -3,7 +3,6 @@ package distribution
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"time"
 
@@ -237,22 +236,19 @@ func (c *connections) lost(s socket) {
 	sum.socket.received += s.received
 }
 
-// end takes the last counts of what is still there.
-func (c *connections) end() error {
-	if err := c.follow(false); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
+// end takes the last counts of what is still there. Sockets outlive the VM for a
+// while, so it does not matter if that is gone.
+func (c *connections) end() {
+	_ = c.follow(false)
 	for _, key := range c.order {
 		one := c.known[key]
 		if !one.known || one.closed {
 			continue
 		}
-		now, err := c.kernel.look(one.socket.family, one.socket.id)
-		if err == nil {
+		if now, err := c.kernel.look(one.socket.family, one.socket.id); err == nil {
 			one.socket = now
 		}
 	}
-	return nil
 }
 
 // totals sums the connections up by node.

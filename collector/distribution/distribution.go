@@ -12,6 +12,7 @@ import (
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/beam/memory"
 )
 
 // Detail is how much is looked at.
@@ -87,7 +88,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 // Times between looks at the VM's list of nodes, and at the buffers.
 const (
 	lookInterval = 200 * time.Millisecond
-	hearTimeout  = time.Millisecond
+	hearTimeout  = 10 * time.Millisecond
 	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
 )
 
@@ -112,8 +113,9 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 		} else {
 			failed = errors.Join(s.probes.read(ctx, next, handle), s.probes.adapt(), s.connections.hear(time.Now().Add(hearTimeout)))
 		}
-		if s.connections.follow(false) != nil {
-			break // the VM is gone, or about to
+		// A list that changed while it was read is whole the next time.
+		if errors.Is(s.connections.follow(false), memory.ErrExited) {
+			break
 		}
 	}
 	if s.probes != nil {
