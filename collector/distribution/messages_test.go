@@ -227,3 +227,42 @@ func checkSenders(t *testing.T, s *session) {
 		t.Errorf("stacks of senders: %v", wrong)
 	}
 }
+
+// Above a rate one message in so many is looked into. What is counted for each
+// node stays exact, and what is looked into stands for the rest.
+func TestSampled(t *testing.T) {
+	testsupport.RequireBPF(t)
+	p := startTraffic(t, testsupport.Options{})
+	p.connect(t)
+	s := run(t, p, Options{Detail: Sampled})
+	before, err := s.Totals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rounds, each = 30, 20_000
+	for range rounds {
+		p.a.Eval(t, fmt.Sprintf("traffic:sends({traffic_server, 'bpdist_b@localhost'}, %d, {'$gen_cast', {write, key, 1}}), traffic:wait('bpdist_b@localhost')", each))
+	}
+	messages := s.end(t)
+	totals, err := s.Totals()
+	if err != nil || len(totals) != 1 {
+		t.Fatalf("%+v, %v", totals, err)
+	}
+	stats := s.Stats()
+	if sent := totals[0].SentMessages - before[0].SentMessages; sent < rounds*each || sent > rounds*each+100*rounds {
+		t.Errorf("%d messages sent, %d counted", rounds*each, sent)
+	}
+	var casts uint64
+	for g, sum := range groups(messages) {
+		if g.requestType == "cast" && g.request == "write" {
+			casts += sum[0]
+		}
+	}
+	t.Logf("%+v; stands for %d of %d", stats, casts, rounds*each)
+	if stats.Every < 2 || stats.Uncounted > 0 || len(messages) > rounds*each/2 {
+		t.Errorf("%d messages looked into: %+v", len(messages), stats)
+	}
+	if stats.Lost == 0 && (casts < rounds*each*8/10 || casts > rounds*each*12/10) {
+		t.Errorf("what was looked into stands for %d messages of %d", casts, rounds*each)
+	}
+}
