@@ -91,7 +91,7 @@ func TestLiveProbesGoWhenKilled(t *testing.T) {
 		return bytes
 	}
 	before := code()
-	r := startRecord(t, vm, "--duration", "10m")
+	r := startRecord(t, vm, "--duration", "10m", "--distribution", "full")
 	until := func(what string, probed bool) {
 		for deadline := time.Now().Add(30 * time.Second); bytes.Equal(before, code()) == probed; time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
