@@ -102,9 +102,13 @@ type Connection struct {
 
 // Truth is for whom a node worked in the window (schema testbed.truth/1).
 type Truth struct {
-	Records           int             `json:"records"`
-	Dropped           int             `json:"dropped"` // records lost because the buffer was full
-	Odd               int             `json:"odd"`     // records that fit no interval
+	Records  int `json:"records"`
+	Dropped  int `json:"dropped"` // records lost because the buffer was full
+	Odd      int `json:"odd"`     // records that fit no slice
+	Overhead struct {
+		Slice int `json:"slice"` // nanoseconds that tracing adds to each slice, taken off
+		Mark  int `json:"mark"`  // to the time around each mark, taken off
+	} `json:"overhead"`
 	ProcessCPUSeconds float64         `json:"process_cpu_seconds"`
 	AttributedSeconds float64         `json:"attributed_seconds"`
 	VMSeconds         float64         `json:"vm_seconds"` // the rest: busy wait, scheduling, polling, and the capture itself
@@ -208,10 +212,17 @@ type Ablation struct {
 		IdleCores float64 `json:"idle_cores"` // CPU seconds per second without a load
 		MixCores  float64 `json:"mix_cores"`  // with all loads together
 		SumCores  float64 `json:"sum_cores"`  // idle and each load's own, added up: near MixCores unless the machine was saturated
-		Loads     []struct {
-			Name  string  `json:"load"`
-			Cores float64 `json:"cores"` // above idle
-			Share float64 `json:"share"` // of all loads'
+
+		// The same without what the VM does for itself, by microstate accounting.
+		MixWorkCores float64 `json:"mix_work_cores"`
+		SumWorkCores float64 `json:"sum_work_cores"`
+
+		Loads []struct {
+			Name      string  `json:"load"`
+			Cores     float64 `json:"cores"` // above idle
+			Share     float64 `json:"share"` // of all loads'
+			WorkCores float64 `json:"work_cores"`
+			WorkShare float64 `json:"work_share"`
 		} `json:"loads"`
 	} `json:"nodes"`
 }

@@ -76,12 +76,12 @@ window(Nodes, Loads, #{seconds := Seconds} = Context, Truth) ->
     Prepared = [{Load, Rate, (load:module(Load)):prepare(Context, Rate)} || {Load, Rate} <- Loads],
     testbed_nodes:settle(Nodes),
     Truth andalso [ok = testbed_nodes:call(Node, {capture, start}) || Node <- Nodes],
-    Before = snapshot(Nodes),
+    Before = snapshot(Nodes, Context),
     Start = mark(window_start),
     Started = [{Load, Rate, (load:module(Load)):start(State)} || {Load, Rate, State} <- Prepared],
     timer:sleep(Seconds * 1000),
     End = mark(window_end),
-    After = snapshot(Nodes),
+    After = snapshot(Nodes, Context),
     Truth andalso [ok = testbed_nodes:call(Node, {capture, stop}) || Node <- Nodes],
     Results = [#{load => Load, rate => Rate, done => (load:module(Load)):stop(State)} || {Load, Rate, State} <- Started],
     testbed_nodes:settle(Nodes),
@@ -96,10 +96,19 @@ mark(Event) ->
     print(#{event => Event, monotonic_ns => Now}),
     Now.
 
-snapshot(Nodes) -> [{testbed_cpu:read(maps:get(pid, Node)), testbed_nodes:call(Node, counters), testbed_nodes:call(Node, distribution)} || Node <- Nodes].
+snapshot(Nodes, Context) ->
+    [#{cpu => testbed_cpu:read(maps:get(pid, Node)), counters => testbed_nodes:call(Node, counters),
+       distribution => testbed_nodes:call(Node, distribution),
+       microstates => case Context of #{accounting := true} -> testbed_nodes:call(Node, accounting); _ -> none end} || Node <- Nodes].
 
-node_result(#{name := Name, pid := Pid}, {Cpu0, Counters0, Dist0}, {Cpu1, Counters1, Dist1}) ->
-    #{name => Name, pid => Pid, cpu => testbed_cpu:difference(Cpu0, Cpu1), counters => testbed_nodes:difference(Counters0, Counters1),
-      distribution => [testbed_nodes:difference(D0, D1) || {D0, D1} <- lists:zip(Dist0, Dist1)]}.
+node_result(#{name := Name, pid := Pid}, Before, After) ->
+    #{cpu := Cpu0, counters := Counters0, distribution := Distribution0, microstates := States0} = Before,
+    #{cpu := Cpu1, counters := Counters1, distribution := Distribution1, microstates := States1} = After,
+    Result = #{name => Name, pid => Pid, cpu => testbed_cpu:difference(Cpu0, Cpu1), counters => testbed_nodes:difference(Counters0, Counters1),
+               distribution => [testbed_nodes:difference(D0, D1) || {D0, D1} <- lists:zip(Distribution0, Distribution1)]},
+    case States1 of
+        none -> Result;
+        _ -> Result#{microstates => maps:map(fun(Type, States) -> testbed_nodes:difference(maps:get(Type, States0), States) end, States1)}
+    end.
 
 print(Map) -> io:put_chars([testbed_json:encode(Map), $\n]).

@@ -12,9 +12,9 @@ scenarios() ->
      {publish, [{publish, 1500}]},
      {connects, [{connects, 100}]},
      {sockets, [{sockets, 500}]},
-     {mixed1, [{ae, 1500}, {churn, 40}]},
-     {mixed2, [{churn, 40}, {publish, 800}]},
-     {mixed3, [{ae, 1200}, {churn, 30}, {publish, 600}]},
+     {mixed1, [{ae, 1500}, {churn, 60}]},
+     {mixed2, [{churn, 60}, {publish, 1200}]},
+     {mixed3, [{ae, 1500}, {churn, 60}, {publish, 1000}]},
      {demo, [{ae, 2500}, {churn, 50}, {publish, 300}]}].
 
 names() -> [Name || {Name, _} <- scenarios()].

@@ -1,9 +1,10 @@
 /* A tracer (erl_tracer behaviour) that notes when each process and port ran.
  *
- * Every event becomes one fixed-size record in a buffer shared by all
- * scheduler threads. Time is the CPU time of the scheduler thread, so that a
- * scheduler which the kernel preempts on a busy host books nothing; the tracer's
- * own time is left out: a record holds the clock at its begin and at its end.
+ * Every event becomes one fixed-size record in a buffer shared by all scheduler
+ * threads. A record holds the clock at its begin and at its end, so that the
+ * tracer's own time can be left out. At the ends of a slice it also holds the
+ * thread's CPU time, which takes a system call but stands still while the
+ * kernel has preempted the thread: what the clock says more is not the slice's.
  *
  * The records are read back as terms by read/2 after the capture, in the order
  * in which they happened for each process and for each thread.
@@ -17,12 +18,13 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { IN, OUT, MARK, SEND };
+enum { IN, OUT, MARK, SENT };
 
 typedef struct {
     ERL_NIF_TERM subject; /* a local pid or port: an immediate term */
-    uint64_t cpu_begin, cpu_end;
-    ERL_NIF_TERM term[4]; /* immediates; in/out: module, function; mark: its arguments; send: bytes */
+    uint64_t begin, end; /* of the event, monotonic nanoseconds */
+    uint64_t cpu;        /* in, out: CPU time of the thread, nanoseconds */
+    ERL_NIF_TERM term[4]; /* immediates; in/out: module, function; mark: its arguments; sent: bytes */
     uint32_t kind, thread;
 } record;
 
@@ -36,12 +38,12 @@ static struct {
 static atomic_uint threads;
 static _Thread_local uint32_t this_thread;
 
-static ERL_NIF_TERM atom_ok, atom_trace, atom_discard, atom_trace_status, atom_call, atom_send, atom_none;
-static ERL_NIF_TERM atom_extra, kind_atoms[4], in_atoms[2], out_atoms[3], atom_node;
+static ERL_NIF_TERM atom_ok, atom_trace, atom_discard, atom_trace_status, atom_call, atom_none;
+static ERL_NIF_TERM atom_sent, kind_atoms[4], in_atoms[2], out_atoms[3], atom_node;
 
-static uint64_t thread_cpu(void) {
+static uint64_t now(clockid_t clock) {
     struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    clock_gettime(clock, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
@@ -53,7 +55,8 @@ static record *reserve(uint32_t kind, ERL_NIF_TERM subject, uint64_t begin) {
     record *r = &capture.records[i];
     if (!this_thread) this_thread = atomic_fetch_add(&threads, 1) + 1;
     r->subject = subject;
-    r->cpu_begin = begin;
+    r->begin = begin;
+    r->cpu = 0;
     r->kind = kind;
     r->thread = this_thread;
     for (int i = 0; i < 4; i++) r->term[i] = atom_none;
@@ -69,7 +72,7 @@ static int is_one_of(ERL_NIF_TERM tag, const ERL_NIF_TERM *set, int count) {
 /* enabled(Tag, State, Tracee) -> trace | discard */
 static ERL_NIF_TERM nif_enabled(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)env, (void)argc;
-    if (argv[0] == atom_trace_status || argv[0] == atom_call || argv[0] == atom_send || is_one_of(argv[0], in_atoms, 2) ||
+    if (argv[0] == atom_trace_status || argv[0] == atom_call || is_one_of(argv[0], in_atoms, 2) ||
         is_one_of(argv[0], out_atoms, 3))
         return atom_trace;
     return atom_discard;
@@ -88,42 +91,40 @@ static int leaves_node(ErlNifEnv *env, ERL_NIF_TERM to) {
     return strncmp(text, "#Ref<0.", 7) != 0;
 }
 
-static void note_send(ErlNifEnv *env, const ERL_NIF_TERM argv[]) {
-    ERL_NIF_TERM to;
+/* note_sent keeps the size of testbed_truth:mark_sent(To, Message) if it goes to another node. */
+static void note_sent(ErlNifEnv *env, ERL_NIF_TERM sender, const ERL_NIF_TERM *arguments, uint64_t begin) {
     ErlNifBinary bytes;
-    if (!enif_get_map_value(env, argv[4], atom_extra, &to) || !leaves_node(env, to)) return;
-    uint64_t begin = thread_cpu();
-    if (!enif_term_to_binary(env, argv[3], &bytes)) return;
-    record *r = reserve(SEND, argv[2], begin);
+    if (!leaves_node(env, arguments[0]) || !enif_term_to_binary(env, arguments[1], &bytes)) return;
+    record *r = reserve(SENT, sender, begin);
     if (r) {
         r->term[0] = enif_make_uint(env, (unsigned)bytes.size);
-        r->cpu_end = thread_cpu();
+        r->end = now(CLOCK_MONOTONIC);
     }
     enif_release_binary(&bytes);
 }
 
-/* note_mark keeps the arguments of testbed_truth:mark/4 and mark_port/3. */
-static void note_mark(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint64_t begin) {
+/* note_call keeps the arguments of testbed_truth:mark/4, mark_port/3 and mark_sent/2. */
+static void note_call(ErlNifEnv *env, const ERL_NIF_TERM argv[]) {
+    uint64_t begin = now(CLOCK_MONOTONIC);
     const ERL_NIF_TERM *mfa;
-    ERL_NIF_TERM subject = argv[2], head, tail;
-    int arity;
+    ERL_NIF_TERM arguments[4] = {atom_none, atom_none, atom_none, atom_none}, tail;
+    int arity, count = 0;
     if (!enif_get_tuple(env, argv[3], &arity, &mfa) || arity != 3) return;
     tail = mfa[2];
-    if (!enif_get_list_cell(env, tail, &head, &tail)) return;
-    if (enif_is_port(env, head)) {
-        subject = head;
-        if (!enif_get_list_cell(env, tail, &head, &tail)) return;
+    while (count < 4 && enif_get_list_cell(env, tail, &arguments[count], &tail)) count++;
+    if (mfa[1] == atom_sent) {
+        note_sent(env, argv[2], arguments, begin);
+        return;
     }
-    record *r = reserve(MARK, subject, begin);
+    int of_port = enif_is_port(env, arguments[0]);
+    record *r = reserve(MARK, of_port ? arguments[0] : argv[2], begin);
     if (!r) return;
-    for (int i = 0; i < 4; i++) {
-        r->term[i] = head;
-        if (!enif_get_list_cell(env, tail, &head, &tail)) break;
-    }
-    r->cpu_end = thread_cpu();
+    for (int i = of_port; i < 4; i++) r->term[i - of_port] = arguments[i];
+    r->end = now(CLOCK_MONOTONIC);
 }
 
-static void note_running(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint64_t begin) {
+static void note_running(ErlNifEnv *env, const ERL_NIF_TERM argv[]) {
+    uint64_t begin = now(CLOCK_MONOTONIC);
     const ERL_NIF_TERM *mfa;
     int arity;
     record *r = reserve(is_one_of(argv[0], in_atoms, 2) ? IN : OUT, argv[2], begin);
@@ -134,18 +135,17 @@ static void note_running(ErlNifEnv *env, const ERL_NIF_TERM argv[], uint64_t beg
     } else if (enif_is_atom(env, argv[3])) {
         r->term[0] = argv[3]; /* a port driver called by the process itself: which call */
     }
-    r->cpu_end = thread_cpu();
+    r->cpu = now(CLOCK_THREAD_CPUTIME_ID);
+    r->end = now(CLOCK_MONOTONIC);
 }
 
 /* trace(Tag, State, Tracee, Term, Options) -> ok */
 static ERL_NIF_TERM nif_trace(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     (void)argc;
-    if (argv[0] == atom_send)
-        note_send(env, argv); /* most are local, and not timed */
-    else if (argv[0] == atom_call)
-        note_mark(env, argv, thread_cpu());
+    if (argv[0] == atom_call)
+        note_call(env, argv);
     else
-        note_running(env, argv, thread_cpu());
+        note_running(env, argv);
     return atom_ok;
 }
 
@@ -172,7 +172,7 @@ static ERL_NIF_TERM nif_stop(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     return enif_make_tuple2(env, enif_make_uint64(env, kept), enif_make_uint64(env, used - kept));
 }
 
-/* read(From, Count) -> [{Kind, Subject, Thread, CpuBegin, CpuEnd, A, B, C, D}] */
+/* read(From, Count) -> [{Kind, Subject, Thread, {Begin, End, Cpu}, A, B, C, D}] */
 static ERL_NIF_TERM nif_read(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]) {
     unsigned from, count;
     ERL_NIF_TERM list = enif_make_list(env, 0);
@@ -185,9 +185,10 @@ static ERL_NIF_TERM nif_read(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[]
     for (size_t i = end; i > from; i--) {
         record *r = &capture.records[i - 1];
         list = enif_make_list_cell(env,
-                                   enif_make_tuple9(env, kind_atoms[r->kind], r->subject, enif_make_uint(env, r->thread),
-                                                    enif_make_uint64(env, r->cpu_begin), enif_make_uint64(env, r->cpu_end), r->term[0],
-                                                    r->term[1], r->term[2], r->term[3]),
+                                   enif_make_tuple8(env, kind_atoms[r->kind], r->subject, enif_make_uint(env, r->thread),
+                                                    enif_make_tuple3(env, enif_make_uint64(env, r->begin), enif_make_uint64(env, r->end),
+                                                                     enif_make_uint64(env, r->cpu)),
+                                                    r->term[0], r->term[1], r->term[2], r->term[3]),
                                    list);
     }
     return list;
@@ -210,9 +211,8 @@ static int load(ErlNifEnv *env, void **priv, ERL_NIF_TERM info) {
     atom_discard = enif_make_atom(env, "discard");
     atom_trace_status = enif_make_atom(env, "trace_status");
     atom_call = enif_make_atom(env, "call");
-    atom_send = enif_make_atom(env, "send");
     atom_none = enif_make_atom(env, "none");
-    atom_extra = enif_make_atom(env, "extra");
+    atom_sent = enif_make_atom(env, "mark_sent");
     in_atoms[0] = enif_make_atom(env, "in");
     in_atoms[1] = enif_make_atom(env, "in_exiting");
     out_atoms[0] = enif_make_atom(env, "out");
@@ -221,7 +221,7 @@ static int load(ErlNifEnv *env, void **priv, ERL_NIF_TERM info) {
     kind_atoms[IN] = in_atoms[0];
     kind_atoms[OUT] = out_atoms[0];
     kind_atoms[MARK] = enif_make_atom(env, "mark");
-    kind_atoms[SEND] = atom_send;
+    kind_atoms[SENT] = enif_make_atom(env, "sent");
     return 0;
 }
 

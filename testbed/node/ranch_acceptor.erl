@@ -14,7 +14,6 @@ loop(Ref, Listen, ConnsSup, Kind) ->
     case gen_tcp:accept(Listen, infinity) of
         {ok, Socket} ->
             testbed_truth:work(Kind, accept),
-            testbed_truth:port(Listen, listener_port, Kind),
             ok = gen_tcp:controlling_process(Socket, ConnsSup),
             ConnsSup ! {start_protocol, self(), Socket},
             receive {ConnsSup, started} -> ok end;

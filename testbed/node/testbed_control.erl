@@ -50,6 +50,8 @@ answer({traffic, Calls, Casts, Bytes}) -> [Peer] = nodes(), testbed_echo:traffic
 answer({capture, start}) -> testbed_capture:start();
 answer({capture, stop}) -> testbed_capture:stop();
 answer({capture, result}) -> testbed_capture:result();
+answer({accounting, On}) -> erlang:system_flag(microstate_accounting, On);
+answer(accounting) -> microstates();
 answer(distribution) ->
     [connection(Node, Controller) || {Node, Controller} <- erlang:system_info(dist_ctrl)].
 
@@ -61,5 +63,12 @@ connection(Node, Port) when is_port(Port) ->
 connection(Node, _TlsProcess) ->
     {ok, Info} = net_kernel:node_info(Node),
     #{peer => Node, sent_packets => proplists:get_value(out, Info), received_packets => proplists:get_value(in, Info)}.
+
+%% microstates() -> #{ThreadType => #{State => PerfCounterTicks}}, summed over the threads.
+microstates() ->
+    lists:foldl(fun(#{type := Type, counters := Counters}, Sums) ->
+                    Sum = maps:get(Type, Sums, #{}),
+                    Sums#{Type => maps:map(fun(State, N) -> N + maps:get(State, Sum, 0) end, Counters)}
+                end, #{}, erlang:statistics(microstate_accounting)).
 
 each_group(Fun) -> lists:foreach(fun(Group) -> ok = Fun(Group) end, vmq_swc_config:groups()).

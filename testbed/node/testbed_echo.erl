@@ -10,8 +10,9 @@ start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 traffic(Peer, Calls, Casts, Bytes) ->
     testbed_truth:be('testbed_echo:traffic/4', testbed),
     Payload = binary:copy(<<"x">>, Bytes),
-    [ok = gen_server:call({?MODULE, Peer}, {echo, Payload}, infinity) || _ <- lists:seq(1, Calls)],
-    [ok = gen_server:cast({?MODULE, Peer}, {tell, Payload}) || _ <- lists:seq(1, Casts)],
+    To = {?MODULE, Peer},
+    [begin testbed_truth:sent(To, {echo, Payload}), ok = gen_server:call(To, {echo, Payload}, infinity) end || _ <- lists:seq(1, Calls)],
+    [begin testbed_truth:sent(To, {tell, Payload}), ok = gen_server:cast(To, {tell, Payload}) end || _ <- lists:seq(1, Casts)],
     ok = gen_server:call({?MODULE, Peer}, flush, infinity).
 
 init([]) ->

@@ -13,6 +13,7 @@ start() ->
     {ok, _} = application:ensure_all_started(crypto),
     load_all(),
     vmq_metrics:init_counters(),
+    keep_tables(),
     {ok, Supervisor} = supervisor:start_link({local, vmq_server_sup}, ?MODULE, []),
     unlink(Supervisor),
     case await_peer(testbed_config:get(peer), erlang:monotonic_time(millisecond) + ?PEER_TIMEOUT) of
@@ -24,6 +25,12 @@ start() ->
             io:format("the peer node did not come up~n"),
             halt(1)
     end.
+
+%% keep_tables makes the tables of testbed_truth in a process that stays.
+keep_tables() ->
+    Parent = self(),
+    Keeper = spawn(fun() -> testbed_truth:init(), Parent ! {self(), made}, receive never -> ok end end),
+    receive {Keeper, made} -> ok end.
 
 %% load_all loads every module at once, as a release in embedded mode does.
 load_all() ->
@@ -79,4 +86,5 @@ listener(Name, Transport, Protocol, Opts, Kind) ->
     {ok, Listen} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}, {backlog, 4096}, {nodelay, true}, {reuseaddr, true}]),
     {ok, Port} = inet:port(Listen),
     persistent_term:put({?MODULE, Name}, Port),
+    testbed_truth:port(Listen, listener_port, Kind),
     #{id => Name, start => {ranch_conns_sup, start_link, [Name, Listen, ?ACCEPTORS, Transport, Protocol, Opts, Kind]}}.

@@ -13,7 +13,7 @@ trace(_Tag, _State, _Tracee, _Term, _Options) -> ok.
 start(_Capacity, _Node) -> erlang:nif_error(not_loaded).
 %% stop() -> {Records, Dropped}.
 stop() -> erlang:nif_error(not_loaded).
-%% read(From, Count) -> [{Kind, Subject, Thread, CpuBegin, CpuEnd, A, B, C, D}].
+%% read(From, Count) -> [{Kind, Subject, Thread, {Begin, End, Cpu}, A, B, C, D}].
 read(_From, _Count) -> erlang:nif_error(not_loaded).
 %% free() -> ok.
 free() -> erlang:nif_error(not_loaded).

@@ -9,6 +9,7 @@ start_link(Ref, ConnsSup, Transport, Opts) ->
 init(Ref, _ConnsSup, _Transport, _Opts) ->
     testbed_truth:be('vmq_cluster_com:init/4', housekeeping),
     receive {shoot, Ref, Socket} -> ok end,
+    testbed_truth:port(Socket, cluster_port, message_routing),
     inet:setopts(Socket, [{active, once}]),
     loop(Socket, <<>>).
 
@@ -16,7 +17,6 @@ loop(Socket, Buffer) ->
     receive
         {tcp, Socket, Data} ->
             Rest = frames(<<Buffer/binary, Data/binary>>),
-            testbed_truth:port(Socket, cluster_port, message_routing),
             inet:setopts(Socket, [{active, once}]),
             loop(Socket, Rest);
         {tcp_closed, Socket} -> ok;
@@ -36,6 +36,8 @@ messages(<<"msg", L:32, Bytes:L/binary, Rest/binary>>) ->
 messages(<<"enq", L:32, Bytes:L/binary, Rest/binary>>) ->
     testbed_truth:work(client_churn, enq),
     {Pid, Ref, SubscriberId, Messages} = binary_to_term(Bytes),
-    Pid ! {Ref, vmq_reg:enqueue(SubscriberId, Messages)},
+    Answer = {Ref, vmq_reg:enqueue(SubscriberId, Messages)},
+    testbed_truth:sent(Pid, Answer),
+    Pid ! Answer,
     messages(Rest);
 messages(<<>>) -> ok.

@@ -52,7 +52,6 @@ loop(Node, Socket) ->
         {tcp_closed, Socket} -> disconnected(Node);
         {tcp_error, Socket, _} -> disconnected(Node);
         Message ->
-            testbed_truth:port(Socket, cluster_port, message_routing),
             Frames = buffer([encode(Message)], 1),
             case gen_tcp:send(Socket, [<<"vmq-send">>, <<(iolist_size(Frames)):32>>, Frames]) of
                 ok -> loop(Node, Socket);

@@ -17,6 +17,7 @@ init(Ref, _ConnsSup, Transport, Opts) ->
         {ok, Socket} ->
             loop(#session{socket = Socket, transport = Transport, state = vmq_mqtt_pre_init:init(Opts)});
         {error, _} ->
+            testbed_truth:port_closed(Accepted),
             vmq_metrics:incr(socket_close, 1)
     end.
 
@@ -39,22 +40,16 @@ loop_(#session{socket = Socket} = Session) ->
     end.
 
 data(Data, #session{fsm = Fsm, state = State} = Session) ->
-    Result = Fsm:data_in(Data, State),
-    testbed_truth:port(Session#session.socket, mqtt_port, workload(Result, Fsm)),
-    result(Result, Session).
+    result(Fsm:data_in(Data, State), Session).
 
 info(Message, #session{fsm = Fsm, state = State}) -> Fsm:msg_in(Message, State).
-
-%% A connection's input is message routing once its session is established.
-workload({ok, _, _}, vmq_mqtt_fsm) -> message_routing;
-workload({switch, _, _, _}, _) -> message_routing;
-workload(_, _) -> client_churn.
 
 result({ok, State, Out}, Session) ->
     send(Out, Session),
     active(Session),
     loop_(Session#session{state = State});
 result({switch, Fsm, State, Out}, Session) ->
+    testbed_truth:port(Session#session.socket, mqtt_port, message_routing), % from now on its input is messages
     send(Out, Session),
     active(Session),
     loop_(Session#session{fsm = Fsm, state = State});
@@ -66,6 +61,7 @@ teardown(#session{fsm = Fsm, state = State} = Session, Reason) ->
     testbed_truth:work(client_churn, terminate),
     Fsm:teardown(Reason, State),
     close(Session),
+    testbed_truth:port_closed(Session#session.socket),
     vmq_metrics:incr(socket_close, 1).
 
 active(#session{transport = tcp, socket = Socket}) -> inet:setopts(Socket, [{active, once}]);

@@ -42,6 +42,7 @@ register_subscriber_(SessionPid, SubscriberId, Clean, QueueOpts, Tag, Retries) -
 block_until(_, [], _, _) -> ok;
 block_until(_, _, _, 0) -> ok;
 block_until(SubscriberId, [Node | Nodes], Tag, Retries) ->
+    testbed_truth:sent({any, Node}, [SubscriberId, Tag]),
     case rpc:call(Node, ?MODULE, get_queue_pid, [SubscriberId, Tag]) of
         Pid when is_pid(Pid) ->
             timer:sleep(?PAUSE),
@@ -55,7 +56,9 @@ get_queue_pid(SubscriberId) -> vmq_queue_sup_sup:get_queue_pid(SubscriberId).
 get_queue_pid(SubscriberId, Tag) ->
     testbed_truth:be('rpc:call/4', client_churn),
     testbed_truth:serve(get_queue_pid, Tag),
-    get_queue_pid(SubscriberId).
+    Answer = get_queue_pid(SubscriberId),
+    testbed_truth:sent(group_leader(), Answer), % which is on the asking node
+    Answer.
 
 subscribe(SubscriberId, Clean, Topics) ->
     Old = lists:append([T || {Node, _, T} <- vmq_subscriber_db:read(SubscriberId), Node =:= node()]),

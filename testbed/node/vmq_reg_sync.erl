@@ -11,7 +11,9 @@ start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 sync(Key, Fun, Timeout) ->
     Nodes = lists:sort([node() | nodes()]),
     Node = lists:nth(erlang:phash2(Key, length(Nodes)) + 1, Nodes),
-    try gen_server:call({?MODULE, Node}, {sync, Key, Fun, node(), testbed_truth:tag()}, Timeout)
+    Request = {sync, Key, Fun, node(), testbed_truth:tag()},
+    testbed_truth:sent({?MODULE, Node}, Request),
+    try gen_server:call({?MODULE, Node}, Request, Timeout)
     catch
         exit:{timeout, _} -> {error, action_timeout};
         exit:_ -> {error, not_ready}

@@ -10,10 +10,16 @@ start_link(Group) -> gen_server:start_link({local, vmq_swc_config:name(edist, Gr
 
 %% call(Group, Peer, F, Args): vmq_swc_store:F(Args...) on the peer.
 call(Group, Peer, F, Args) ->
-    gen_server:call({vmq_swc_config:name(edist, Group), Peer}, {apply, vmq_swc_store, F, Args}, infinity).
+    To = {vmq_swc_config:name(edist, Group), Peer},
+    Request = {apply, vmq_swc_store, F, Args},
+    testbed_truth:sent(To, Request),
+    gen_server:call(To, Request, infinity).
 
 cast(Group, Peer, F, Args) ->
-    gen_server:cast({vmq_swc_config:name(edist, Group), Peer}, {apply, vmq_swc_store, F, Args}).
+    To = {vmq_swc_config:name(edist, Group), Peer},
+    Request = {apply, vmq_swc_store, F, Args},
+    testbed_truth:sent(To, Request),
+    gen_server:cast(To, Request).
 
 init([Group]) ->
     testbed_truth:be(vmq_swc_edist_metaN, housekeeping),
@@ -33,5 +39,9 @@ rpc_apply(From, Module, Function, Args, Workload) ->
               testbed_truth:be('vmq_swc_edist_srv:-rpc_apply/5-fun-0-/0', Workload),
               testbed_truth:work(Workload, Function),
               Result = apply(Module, Function, Args),
-              From =/= undefined andalso gen_server:reply(From, Result)
+              From =/= undefined andalso reply(From, Result)
           end).
+
+reply({Pid, _} = From, Result) ->
+    testbed_truth:sent(Pid, Result),
+    gen_server:reply(From, Result).

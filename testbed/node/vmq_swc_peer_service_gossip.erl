@@ -22,5 +22,6 @@ handle_cast({receive_state, Nodes}, Known) ->
 handle_info(gossip, Known) ->
     testbed_truth:work(housekeeping, gossip),
     erlang:send_after(?INTERVAL, self(), gossip),
-    [gen_server:cast({?MODULE, Peer}, {receive_state, lists:usort([node() | Known])}) || Peer <- nodes()],
+    State = {receive_state, lists:usort([node() | Known])},
+    [begin testbed_truth:sent({?MODULE, Peer}, State), gen_server:cast({?MODULE, Peer}, State) end || Peer <- nodes()],
     {noreply, Known}.
