@@ -169,41 +169,97 @@ type Peer struct {
 	Workloads        map[string]float64 `json:"workloads"`                 // shares of the messages' bytes, 0 to 1; empty without messages
 }
 
-// Connections are the clients' connections.
+// Connections are those that clients made to the target's listeners.
 type Connections struct {
 	Listeners []Listener `json:"listeners"`
-	Clients   []Client   `json:"clients"`
+	Remotes   []Remote   `json:"remotes,omitempty"` // the busiest remote addresses, over all listeners
+	MQTT      *MQTT      `json:"mqtt,omitempty"`    // nil if no plain MQTT was seen: none spoken, opaque, or not looked at
+	Clients   []Client   `json:"clients"`           // the MQTT clients that connected most often
+	Lost      uint64     `json:"lost"`              // events that did not arrive
 }
+
+// What is spoken on a listener, as told by the first bytes of its connections.
+const (
+	ProtocolMQTT      = "mqtt"
+	ProtocolTLS       = "tls"       // opaque
+	ProtocolWebSocket = "websocket" // opaque
+	ProtocolHTTP      = "http"
+	ProtocolOther     = "other"
+	ProtocolUnknown   = "unknown" // no bytes were seen
+)
 
 // Listener is what happened on one listening address.
 type Listener struct {
-	Address               string  `json:"address"`
+	Address               string  `json:"address"`  // host:port
+	Protocol              string  `json:"protocol"` // a Protocol constant: that of most connections
 	Opened                uint64  `json:"opened"`
+	OpenedPerSecond       float64 `json:"opened_per_second"`
+	PeakPerSecond         float64 `json:"peak_per_second"` // in the busiest second
 	Closed                uint64  `json:"closed"`
+	ClosedByPeer          uint64  `json:"closed_by_peer"` // of Closed, those that the client closed first
 	ClosedBeforeConnack   uint64  `json:"closed_before_connack"`
-	MedianLifetimeSeconds float64 `json:"median_lifetime_seconds"`
+	MedianLifetimeSeconds float64 `json:"median_lifetime_seconds"` // of those that were opened and closed in the window; 0 if none
+}
+
+// Remote is what one remote address did, without its port.
+type Remote struct {
+	Address string `json:"address"`
+	Opened  uint64 `json:"opened"`
+	Closed  uint64 `json:"closed"`
+}
+
+// MQTT is what was seen of plain MQTT, over all listeners.
+type MQTT struct {
+	Connects       uint64            `json:"connects"`        // CONNECT packets
+	Connacks       uint64            `json:"connacks"`        // CONNACK packets, whatever they say
+	Refused        uint64            `json:"refused"`         // of these, those that refuse
+	WithoutConnack uint64            `json:"without_connack"` // connections closed after CONNECT and before CONNACK
+	Clients        uint64            `json:"clients"`         // different client ids
+	Repeated       uint64            `json:"repeated"`        // client ids with more than one CONNECT
+	TakenOver      uint64            `json:"taken_over"`      // CONNECTs whose client id had a connection that was still open
+	CleanSession   uint64            `json:"clean_session"`   // CONNECTs with the clean flag
+	Versions       map[string]uint64 `json:"versions"`        // CONNECTs by version of the protocol: 3.1, 3.1.1, 5
 }
 
 // Client is one client and how often it connected, to how many nodes.
 type Client struct {
 	ID       string `json:"id"`
 	Connects uint64 `json:"connects"`
-	Nodes    int    `json:"nodes"`
+	Nodes    int    `json:"nodes"` // 1, or more in a report of several nodes
 }
 
-// Log is a log line that tells of trouble, and how often it was written.
+// Log is a kind of log line that tells of trouble, and how often it was written.
 type Log struct {
-	Signal  string    `json:"signal"`
-	Count   uint64    `json:"count"`
-	First   time.Time `json:"first"`
-	Last    time.Time `json:"last"`
-	Example string    `json:"example"`
+	Signal    string    `json:"signal"`
+	Count     uint64    `json:"count"`      // in all that was read, also of before the window
+	InWindow  uint64    `json:"in_window"`  // of these, those written in the window
+	PerSecond float64   `json:"per_second"` // in the window
+	First     time.Time `json:"first"`
+	Last      time.Time `json:"last"`
+	Example   string    `json:"example"`
+	// The most frequent values of the signal's fields, such as group, peer and count.
+	Values []LogValues `json:"values,omitempty"`
 }
+
+// LogValues are the values of a signal's fields that came together, and how often.
+type LogValues struct {
+	Fields map[string]string `json:"fields"`
+	Count  uint64            `json:"count"`
+}
+
+// Verdicts of a diagnosis.
+const (
+	VerdictLikely   = "likely"
+	VerdictPossible = "possible"
+	VerdictUnlikely = "unlikely"
+	VerdictUnknown  = "unknown" // evidence is missing
+)
 
 // Diagnosis is a possible cause, judged by the evidence found.
 type Diagnosis struct {
 	Cause    string   `json:"cause"`
-	Verdict  string   `json:"verdict"` // likely, possible, unlikely or unknown
+	Verdict  string   `json:"verdict"` // a Verdict constant
 	Evidence []string `json:"evidence"`
 	Advice   []string `json:"advice"`
+	Surer    []string `json:"surer,omitempty"` // what would make the verdict surer
 }
