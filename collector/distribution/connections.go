@@ -3,12 +3,12 @@ package distribution
 import (
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/sockets"
 )
 
 // connection is a connection of the VM to another node.
@@ -17,10 +17,10 @@ type connection struct {
 	known    bool // the socket is
 	before   bool // it was there when counting began
 	closed   bool // its socket is gone: the counts are final
-	socket   socket
-	base     socket // as it was when counting began
-	packets  counts // as the VM counts, ticks and fragments
-	existing counts // those before counting began
+	socket   sockets.Socket
+	base     sockets.Socket // as it was when counting began
+	packets  counts         // as the VM counts, ticks and fragments
+	existing counts         // those before counting began
 }
 
 // counts are one number for each direction.
@@ -36,7 +36,7 @@ type connectionKey struct {
 // the VM's own list says which there are, the kernel how much they carried.
 type connections struct {
 	target  *beam.Target
-	kernel  *sockets
+	kernel  *sockets.Namespace
 	people  *people
 	known   map[connectionKey]*connection
 	order   []connectionKey
@@ -53,7 +53,7 @@ type peerAddress struct {
 	port    uint16
 }
 
-func newConnections(target *beam.Target, kernel *sockets) *connections {
+func newConnections(target *beam.Target, kernel *sockets.Namespace) *connections {
 	return &connections{
 		target: target, kernel: kernel, people: newPeople(target), known: map[connectionKey]*connection{}, cookies: map[uint64]*connection{},
 		ports: map[uint16]bool{}, peers: map[peerAddress]string{}, short: map[string]*connection{},
@@ -82,26 +82,23 @@ func (c *connections) findListeners() {
 		if owner == nil || owner.RegisteredName != "net_kernel" {
 			continue
 		}
-		if inode, err := socketInode(c.target.PID, s.Descriptor); err == nil {
+		if inode, err := sockets.Inode(c.target.PID, s.Descriptor); err == nil {
 			inodes[inode] = true
 		}
 	}
 	if len(inodes) == 0 {
 		return
 	}
-	found, err := c.kernel.find(inodes)
+	found, err := c.kernel.Find(inodes)
 	if err != nil {
 		return
 	}
 	for _, s := range found {
-		if s.state == tcpListen {
-			c.ports[s.id.localPort()] = true
+		if s.State == sockets.Listen {
+			c.ports[s.ID.LocalPort()] = true
 		}
 	}
 }
-
-// tcpListen is TCP_LISTEN (include/net/tcp_states.h).
-const tcpListen = 10
 
 // follow looks for connections that came. first says that they are not new.
 func (c *connections) follow(first bool) error {
@@ -134,7 +131,7 @@ func (c *connections) follow(first bool) error {
 	if len(inodes) == 0 {
 		return nil
 	}
-	found, err := c.kernel.find(inodes)
+	found, err := c.kernel.Find(inodes)
 	if err != nil {
 		return err
 	}
@@ -145,13 +142,13 @@ func (c *connections) follow(first bool) error {
 }
 
 // connect notes the socket of a connection.
-func (c *connections) connect(to *connection, s socket) {
+func (c *connections) connect(to *connection, s sockets.Socket) {
 	to.known, to.socket = true, s
 	if to.before {
 		to.base = s
 	}
-	c.cookies[s.id.cookie()] = to
-	c.peers[peerAddress{s.id.remote().String(), s.id.remotePort()}] = to.node
+	c.cookies[s.ID.Cookie()] = to
+	c.peers[peerAddress{s.ID.Remote().String(), s.ID.RemotePort()}] = to.node
 }
 
 // inode returns the socket of a connection. With TLS a process stands between
@@ -164,7 +161,7 @@ func (c *connections) inode(one beam.Connection) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		return socketInode(c.target.PID, s.Descriptor)
+		return sockets.Inode(c.target.PID, s.Descriptor)
 	}
 	parent, ok := c.target.Parent(one.Controller)
 	if !ok {
@@ -176,7 +173,7 @@ func (c *connections) inode(one beam.Connection) (uint32, error) {
 	}
 	for _, s := range all {
 		if p, ok := c.target.Parent(s.Connected); ok && (p == parent || s.Connected == one.Controller) {
-			return socketInode(c.target.PID, s.Descriptor)
+			return sockets.Inode(c.target.PID, s.Descriptor)
 		}
 	}
 	return 0, errNoSocket
@@ -184,22 +181,10 @@ func (c *connections) inode(one beam.Connection) (uint32, error) {
 
 var errNoSocket = errors.New("the connection's socket is not known")
 
-// socketInode returns the inode of a socket that is a process's file descriptor.
-func socketInode(pid, descriptor int) (inode uint32, err error) {
-	link, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", pid, descriptor))
-	if err != nil {
-		return 0, err
-	}
-	if _, err := fmt.Sscanf(link, "socket:[%d]", &inode); err != nil {
-		return 0, fmt.Errorf("file descriptor %d is %q: %w", descriptor, link, errNoSocket)
-	}
-	return inode, nil
-}
-
 // hear takes in the sockets that went away until a time: their last counts.
 func (c *connections) hear(until time.Time) error {
 	for {
-		gone, err := c.kernel.closed(until)
+		gone, err := c.kernel.Closed(until)
 		if errors.Is(err, unix.ENOBUFS) {
 			c.missed++
 			continue
@@ -218,13 +203,13 @@ func (c *connections) hear(until time.Time) error {
 
 // lost notes a socket that went away: a known one, or one that came and went
 // between two looks at the VM's list and is told by its ports.
-func (c *connections) lost(s socket) {
-	if known := c.cookies[s.id.cookie()]; known != nil {
-		known.socket.sent, known.socket.received, known.closed = s.sent, s.received, true
+func (c *connections) lost(s sockets.Socket) {
+	if known := c.cookies[s.ID.Cookie()]; known != nil {
+		known.socket.Sent, known.socket.Received, known.closed = s.Sent, s.Received, true
 		return
 	}
-	node, ok := c.peers[peerAddress{s.id.remote().String(), s.id.remotePort()}]
-	if !ok && !c.ports[s.id.localPort()] || s.state == tcpListen || s.sent+s.received == 0 {
+	node, ok := c.peers[peerAddress{s.ID.Remote().String(), s.ID.RemotePort()}]
+	if !ok && !c.ports[s.ID.LocalPort()] || s.State == sockets.Listen || s.Sent+s.Received == 0 {
 		return
 	}
 	sum := c.short[node]
@@ -232,8 +217,8 @@ func (c *connections) lost(s socket) {
 		sum = &connection{node: node, known: true, closed: true}
 		c.short[node] = sum
 	}
-	sum.socket.sent += s.sent
-	sum.socket.received += s.received
+	sum.socket.Sent += s.Sent
+	sum.socket.Received += s.Received
 }
 
 // end takes the last counts of what is still there. Sockets outlive the VM for a
@@ -245,7 +230,7 @@ func (c *connections) end() {
 		if !one.known || one.closed {
 			continue
 		}
-		if now, err := c.kernel.look(one.socket.family, one.socket.id); err == nil {
+		if now, err := c.kernel.Look(one.socket.Family, one.socket.ID); err == nil {
 			one.socket = now
 		}
 	}
@@ -266,8 +251,8 @@ func (c *connections) totals() (totals []Total) {
 		if !one.known {
 			t.Unknown++
 		}
-		t.SentBytes += one.socket.sent - min(one.base.sent, one.socket.sent)
-		t.ReceivedBytes += one.socket.received - min(one.base.received, one.socket.received)
+		t.SentBytes += one.socket.Sent - min(one.base.Sent, one.socket.Sent)
+		t.ReceivedBytes += one.socket.Received - min(one.base.Received, one.socket.Received)
 		t.SentPackets += one.packets.sent - min(one.existing.sent, one.packets.sent)
 		t.ReceivedPackets += one.packets.received - min(one.existing.received, one.packets.received)
 	}

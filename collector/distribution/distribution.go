@@ -13,6 +13,7 @@ import (
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/beam/memory"
+	"github.com/beamprof/beamprof/collector/sockets"
 )
 
 // Detail is how much is looked at.
@@ -71,7 +72,7 @@ type Session struct {
 // possible it goes on with totals, and Stats says why. Errors wrap
 // os.ErrPermission if privileges are missing.
 func Open(target *beam.Target, options Options) (*Session, error) {
-	kernel, err := openSockets(target.PID)
+	kernel, err := sockets.Open(target.PID)
 	if err != nil {
 		return nil, err
 	}
@@ -179,5 +180,5 @@ func (s *Session) Close() error {
 	if s.probes != nil {
 		errs = append(errs, s.probes.close())
 	}
-	return errors.Join(append(errs, s.connections.kernel.close())...)
+	return errors.Join(append(errs, s.connections.kernel.Close())...)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/sockets"
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
@@ -41,11 +42,11 @@ func (p pair) connect(t testing.TB) {
 
 func follow(t *testing.T, target *beam.Target) *connections {
 	t.Helper()
-	kernel, err := openSockets(target.PID)
+	kernel, err := sockets.Open(target.PID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { kernel.close() })
+	t.Cleanup(func() { kernel.Close() })
 	c := newConnections(target, kernel)
 	if err := c.begin(); err != nil {
 		t.Fatal(err)
@@ -97,11 +98,11 @@ func checkAgainstSS(t *testing.T, c *connections) {
 		return
 	}
 	one := c.known[c.order[0]]
-	out, err := exec.Command(ss, "-tinH", fmt.Sprintf("sport = :%d and dport = :%d", one.socket.id.localPort(), one.socket.id.remotePort())).Output()
+	out, err := exec.Command(ss, "-tinH", fmt.Sprintf("sport = :%d and dport = :%d", one.socket.ID.LocalPort(), one.socket.ID.RemotePort())).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, got := range map[string]uint64{"bytes_sent": one.socket.sent, "bytes_received": one.socket.received} {
+	for name, got := range map[string]uint64{"bytes_sent": one.socket.Sent, "bytes_received": one.socket.Received} {
 		match := regexp.MustCompile(name + `:(\d+)`).FindStringSubmatch(string(out))
 		if match == nil {
 			t.Fatalf("ss says %s", strings.TrimSpace(string(out)))
