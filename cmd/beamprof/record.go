@@ -32,7 +32,8 @@ type recordOptions struct {
 	rules     *attribution.Rules // nil: chosen by what the node runs
 	callers   pprof.Callers
 
-	distribution string // off, or of distributionModes
+	distribution string   // off, or of distributionModes
+	logs         []string // files; none: those that are found
 }
 
 func (a *app) recordCommand() *cli.Command {
@@ -51,6 +52,7 @@ func (a *app) recordCommand() *cli.Command {
 			&cli.StringFlag{Name: "rules", Usage: "attribute by the built-in rules `NAME`, or by those in a file (default: what fits the node; see beamprof rules)"},
 			&cli.StringFlag{Name: "callers", Value: "frames", Usage: "show who asked as `frames` below the one that was asked, as labels, or none"},
 			&cli.StringFlag{Name: "distribution", Value: "totals", Usage: "count the traffic with other nodes: `totals` without a probe in the VM; messages too, full or sampled where there are many; or off"},
+			&cli.StringSliceFlag{Name: "log", Usage: "read the VM's log from `FILE`; may be given more than once (default: the log files it has open)"},
 			&cli.StringFlag{Name: "output", Usage: "write into `DIR`, new or empty (default: beamprof-<node or pid>-<time>)"},
 		},
 		Action: func(c *cli.Context) error {
@@ -91,6 +93,7 @@ func parseRecord(c *cli.Context) (recordOptions, error) {
 	if o.callers, known = callersModes[c.String("callers")]; !known {
 		return o, usagef("invalid value %q for --callers: choose frames, labels or none", c.String("callers"))
 	}
+	o.logs = c.StringSlice("log")
 	o.distribution = c.String("distribution")
 	if _, known := distributionModes[o.distribution]; !known && o.distribution != distributionOff {
 		return o, usagef("invalid value %q for --distribution: choose full, sampled, totals or off", o.distribution)
@@ -156,8 +159,18 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 			defer r.distribution.end()
 		}
 	}
+	if err := r.startLogs(ctx, t, o.logs, rules); err != nil {
+		return err
+	}
+	if r.logs != nil {
+		defer r.logs.session.Close()
+		defer r.logs.end()
+	}
 	if err := a.sample(ctx, s, o, r); err != nil {
 		return err
+	}
+	if r.logs != nil {
+		r.logs.end()
 	}
 	if r.distribution != nil {
 		r.distribution.end()

@@ -8,6 +8,7 @@ import (
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/profiles/diagnosis"
 	"github.com/beamprof/beamprof/profiles/pprof"
 	"github.com/beamprof/beamprof/profiles/summary"
 )
@@ -25,6 +26,9 @@ type recorder struct {
 
 	distribution   *distributionRecorder // nil if the traffic with other nodes is not looked at
 	noDistribution error                 // why not, if it should be
+
+	logs   *logRecorder // nil if the logs are not read
+	noLogs error        // why not, if they should be
 }
 
 func newRecorder(info beam.Info, kernel string, o recordOptions, rules *attribution.Rules) *recorder {
@@ -57,6 +61,10 @@ func (r *recorder) files(stats sampler.Stats) ([]outputFile, *summary.Summary, e
 			condensed.Warnings = append(condensed.Warnings, "the traffic with other nodes is missing: "+err.Error())
 		}
 	}
+	if r.logs != nil {
+		r.logs.condense(condensed)
+	}
+	condensed.Diagnosis = diagnosis.Of([]*summary.Summary{condensed}, r.attribution.Rules())
 	cpu, err := r.profile.Profile(pprof.Info{
 		Version: versionText(), PID: r.info.PID, Node: nodeName(r.info),
 		Release: r.info.Release, ERTS: r.info.ERTS, Flavor: r.info.Flavor, Kernel: r.kernel,
@@ -103,6 +111,9 @@ func (r *recorder) warnings(stats sampler.Stats) []string {
 	}
 	if r.distribution != nil {
 		warnings = append(warnings, r.distribution.warnings()...)
+	}
+	if r.noLogs != nil {
+		warnings = append(warnings, logWarning(r.noLogs))
 	}
 	if r.failure != nil {
 		warnings = append(warnings, "the sampling ended early: "+r.failure.Error())

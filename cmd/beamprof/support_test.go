@@ -18,6 +18,7 @@ import (
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/host"
+	"github.com/beamprof/beamprof/collector/logs"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/sampletest"
 )
@@ -93,6 +94,8 @@ func (t inventedTarget) Open(sampler.Options) (session, error) {
 func (t inventedTarget) OpenDistribution(distribution.Options) (distributionSession, error) {
 	return inventedDistribution{}, nil
 }
+
+func (t inventedTarget) OpenLogs(logs.Options) (logSession, error) { return nil, logs.ErrNoLog }
 
 // inventedDistribution has a peer with nothing said.
 type inventedDistribution struct{}

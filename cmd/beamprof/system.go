@@ -7,6 +7,7 @@ import (
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/host"
+	"github.com/beamprof/beamprof/collector/logs"
 	"github.com/beamprof/beamprof/collector/sampler"
 )
 
@@ -25,6 +26,7 @@ type target interface {
 	Modules() []string // that are loaded
 	Open(options sampler.Options) (session, error)
 	OpenDistribution(options distribution.Options) (distributionSession, error)
+	OpenLogs(options logs.Options) (logSession, error)
 	Close() error
 }
 
@@ -41,6 +43,13 @@ type distributionSession interface {
 	Run(ctx context.Context, handle func(*distribution.Message)) error
 	Totals() ([]distribution.Total, error)
 	Stats() distribution.Stats
+	Close() error
+}
+
+// logSession follows one VM's logs; see logs.Session.
+type logSession interface {
+	Run(ctx context.Context)
+	Result() logs.Result
 	Close() error
 }
 
@@ -77,6 +86,14 @@ func (t attached) Open(options sampler.Options) (session, error) {
 
 func (t attached) OpenDistribution(options distribution.Options) (distributionSession, error) {
 	s, err := distribution.Open(t.Target, options)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (attached) OpenLogs(options logs.Options) (logSession, error) {
+	s, err := logs.Open(options)
 	if err != nil {
 		return nil, err
 	}

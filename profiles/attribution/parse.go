@@ -57,6 +57,7 @@ type parser struct {
 	workloads map[string]*yaml.Node // by name, where it is declared
 	used      map[string]bool       // workloads
 	matchers  int
+	logs      []logPattern
 	errors    []Problem
 	problems  []Problem
 }
@@ -85,7 +86,7 @@ func (p *parser) parse(data []byte) *Rules {
 		return nil
 	}
 	r := &Rules{}
-	top := p.mapping(document.Content[0], "the file", "name", "about", "detect", "workloads", "lists", "rules")
+	top := p.mapping(document.Content[0], "the file", "name", "about", "detect", "workloads", "lists", "rules", "logs", "diagnosis")
 	for _, key := range []string{"name", "workloads", "rules"} {
 		if top != nil && top[key] == nil {
 			p.fail(document.Content[0], "%s is missing", key)
@@ -100,6 +101,8 @@ func (p *parser) parse(data []byte) *Rules {
 	for _, n := range p.sequence(top["rules"], "rules") {
 		p.parseRule(n, r)
 	}
+	p.parseLogs(top["logs"], r)
+	p.parseDiagnosis(top["diagnosis"], r)
 	return r
 }
 
@@ -339,6 +342,7 @@ func (p *parser) checkUse(r *Rules) {
 			p.problems = append(p.problems, p.at(n, "no rule leads to the workload %q", name))
 		}
 	}
-	slices.SortFunc(p.problems, func(a, b Problem) int { return a.Line - b.Line })
+	p.checkLogs()
+	slices.SortStableFunc(p.problems, func(a, b Problem) int { return a.Line - b.Line })
 	r.problems = p.problems
 }

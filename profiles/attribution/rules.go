@@ -3,6 +3,8 @@ package attribution
 import (
 	"fmt"
 	"slices"
+
+	"github.com/beamprof/beamprof/collector/logs"
 )
 
 // Workloads that every rule set has.
@@ -19,11 +21,28 @@ type Rules struct {
 	Detect    []string   // modules; the set fits a node that has loaded one of them
 	Workloads []Workload // in the order of the file, without Unattributed
 	Rules     []Rule     // the first whose conditions hold decides
+	Signals   []Signal   // what to look for in the logs
+	Causes    []Cause    // what to judge of the whole
 	problems  []Problem  // that do not keep the set from being used
 }
 
 // Workload is something that CPU time is spent on.
 type Workload struct{ Name, About string }
+
+// Signal is a kind of line in the logs that tells of something.
+type Signal struct {
+	logs.Signal
+	About string
+}
+
+func (r *Rules) signal(name string) *Signal {
+	for i := range r.Signals {
+		if r.Signals[i].Name == name {
+			return &r.Signals[i]
+		}
+	}
+	return nil
+}
 
 // Rule says what decides about the samples for which its conditions hold.
 type Rule struct {

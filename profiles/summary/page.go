@@ -33,6 +33,7 @@ type page struct {
 const (
 	ansiBold   = "1"
 	ansiDim    = "2"
+	ansiRed    = "1;31"
 	ansiYellow = "1;33"
 	ansiCyan   = "36"
 )

@@ -28,6 +28,7 @@ func (s *Summary) Report(w io.Writer, style Style, profile string) error {
 	r := report{Summary: s, page: page{style: style.bounded()}}
 	r.header()
 	r.quality()
+	r.diagnosis()
 	if s.CPU.Samples > 0 {
 		r.workloads()
 		r.unattributed()
@@ -37,6 +38,7 @@ func (s *Summary) Report(w io.Writer, style Style, profile string) error {
 		r.requests()
 		r.functions()
 	}
+	r.logs()
 	r.distribution()
 	if s.CPU.Samples > 0 && profile != "" {
 		r.further(profile)

@@ -35,8 +35,9 @@ type Summary struct {
 	NativeFunctions []Function    `json:"native_functions"`
 	Distribution    *Distribution `json:"distribution,omitempty"`
 	Connections     *Connections  `json:"connections,omitempty"`
-	Logs            []Log         `json:"logs,omitempty"`
-	Diagnosis       []Diagnosis   `json:"diagnosis,omitempty"`
+	LogFiles        []LogFile     `json:"log_files,omitempty"` // that were read
+	Logs            []Log         `json:"logs,omitzero"`
+	Diagnosis       []Diagnosis   `json:"diagnosis,omitempty"` // the likeliest cause first
 }
 
 // Target is the VM that was profiled.
@@ -228,12 +229,21 @@ type Client struct {
 	Nodes    int    `json:"nodes"` // 1, or more in a report of several nodes
 }
 
+// LogFile is a log file that was read, with those it took the place of.
+type LogFile struct {
+	Path    string `json:"path"`
+	Lines   uint64 `json:"lines"`
+	Bytes   uint64 `json:"bytes"`
+	Skipped uint64 `json:"skipped_bytes"` // written too fast to be read
+}
+
 // Log is a kind of log line that tells of trouble, and how often it was written.
 type Log struct {
 	Signal    string    `json:"signal"`
-	Count     uint64    `json:"count"`      // in all that was read, also of before the window
-	InWindow  uint64    `json:"in_window"`  // of these, those written in the window
-	PerSecond float64   `json:"per_second"` // in the window
+	About     string    `json:"about,omitempty"` // what it tells
+	Count     uint64    `json:"count"`           // in all that was read, also of before the window
+	InWindow  uint64    `json:"in_window"`       // of these, those written in the window
+	PerSecond float64   `json:"per_second"`      // in the window
 	First     time.Time `json:"first"`
 	Last      time.Time `json:"last"`
 	Example   string    `json:"example"`
@@ -243,8 +253,9 @@ type Log struct {
 
 // LogValues are the values of a signal's fields that came together, and how often.
 type LogValues struct {
-	Fields map[string]string `json:"fields"`
-	Count  uint64            `json:"count"`
+	Fields   map[string]string `json:"fields"`
+	Count    uint64            `json:"count"`
+	InWindow uint64            `json:"in_window"`
 }
 
 // Verdicts of a diagnosis.
@@ -258,7 +269,8 @@ const (
 // Diagnosis is a possible cause, judged by the evidence found.
 type Diagnosis struct {
 	Cause    string   `json:"cause"`
-	Verdict  string   `json:"verdict"` // a Verdict constant
+	About    string   `json:"about,omitempty"` // the cause in a sentence
+	Verdict  string   `json:"verdict"`         // a Verdict constant
 	Evidence []string `json:"evidence"`
 	Advice   []string `json:"advice"`
 	Surer    []string `json:"surer,omitempty"` // what would make the verdict surer

@@ -1,0 +1,142 @@
+package diagnosis
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/profiles/summary"
+	"github.com/beamprof/beamprof/profiles/text"
+)
+
+// minSamples are needed to tell a share: its standard error is at most 7 points then.
+const minSamples = 50
+
+// evidence is what is known of all nodes, and what was found so far.
+type evidence struct {
+	nodes   []*summary.Summary
+	seconds float64 // of the longest window
+	hopping int     // client ids that were seen on more than one node
+	found   []*finding
+}
+
+func newEvidence(nodes []*summary.Summary) *evidence {
+	e := &evidence{nodes: nodes}
+	homes := map[string]int{}
+	for _, n := range nodes {
+		e.seconds = max(e.seconds, n.Window.Duration)
+		if n.Connections != nil {
+			for _, c := range n.Connections.Clients {
+				if homes[c.ID]++; homes[c.ID] == 2 {
+					e.hopping++
+				}
+			}
+		}
+	}
+	return e
+}
+
+// on says of which node something is, if there are several.
+func (e *evidence) on(n *summary.Summary) string {
+	if len(e.nodes) < 2 {
+		return ""
+	}
+	return text.Clean(n.Target.Node) + ": "
+}
+
+// cores returns how many cores a node used.
+func cores(n *summary.Summary) float64 {
+	if n.Window.Duration <= 0 {
+		return 0
+	}
+	return max(n.CPU.ProcessSeconds, n.CPU.SampledSeconds) / n.Window.Duration
+}
+
+// cpu tells whether workloads have a node's work, and as figures how much of it.
+func (e *evidence) cpu(c *attribution.Cause) (answer, []string) {
+	least, share := c.Thresholds[attribution.Cores].At, c.Thresholds[attribution.Share].At
+	best, figures := unknown, []string(nil)
+	for _, n := range e.nodes {
+		all := cores(n)
+		switch {
+		case len(c.Workloads) == 0 || n.Window.Duration <= 0:
+			continue
+		case all < least:
+			best = max(best, no)
+			figures = append(figures, fmt.Sprintf("%sthe VM uses %.2f cores in all", e.on(n), all))
+			continue
+		case n.CPU.Samples < minSamples || len(n.Workloads) == 0:
+			continue
+		}
+		var seconds, part float64
+		for _, w := range n.Workloads {
+			if slices.Contains(c.Workloads, w.Name) {
+				seconds += w.Seconds
+				part += w.WithoutVM
+			}
+		}
+		used := seconds / n.Window.Duration
+		answer := no
+		switch {
+		case part >= share && used >= least:
+			answer = yes
+		case part >= share/2 && used >= least/2:
+			answer = partly
+		}
+		best = max(best, answer)
+		figures = append(figures, fmt.Sprintf("%s%s has %.0f%% of the work, %.2f of %.2f cores", e.on(n), strings.Join(c.Workloads, " and "), 100*part, used, all))
+	}
+	return best, figures
+}
+
+// logs returns how many lines of a cause's signals were written in the window,
+// and what they were. known is false if no log was read.
+func (e *evidence) logs(c *attribution.Cause) (lines uint64, known bool, figures []string) {
+	for _, n := range e.nodes {
+		if n.Logs == nil {
+			continue
+		}
+		known = true
+		for _, l := range n.Logs {
+			if !slices.Contains(c.Signals, l.Signal) {
+				continue
+			}
+			lines += l.InWindow
+			figure := fmt.Sprintf("%slog: %s, %d times", e.on(n), text.Clean(l.Signal), l.InWindow)
+			if n.Window.Duration > 0 && l.InWindow > 0 {
+				figure += fmt.Sprintf(" (%.1f/s)", float64(l.InWindow)/n.Window.Duration)
+			}
+			if before := l.Count - l.InWindow; before > 0 && l.Count >= l.InWindow {
+				figure += fmt.Sprintf(", and %d since %s", before, l.First.UTC().Format("15:04"))
+			}
+			if common := common(l); common != "" && l.InWindow > 0 {
+				figure += "; mostly " + common
+			}
+			figures = append(figures, figure)
+		}
+	}
+	return lines, known, figures
+}
+
+// common returns a log signal's most frequent values, if there are any.
+func common(l summary.Log) string {
+	if len(l.Values) == 0 {
+		return ""
+	}
+	var parts []string
+	for _, name := range []string{"group", "peer", "count", "state", "event", "node", "reason", "what"} {
+		if value := l.Values[0].Fields[name]; value != "" {
+			parts = append(parts, name+" "+text.Clean(value))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// surerOfNode says what one node's evidence cannot tell.
+func (e *evidence) surerOfNode(surer []string, what string) []string {
+	if len(e.nodes) > 1 {
+		return surer
+	}
+	return append(surer, what+": record the others at the same time, and join them: beamprof report DIR1 DIR2")
+}

@@ -1,0 +1,36 @@
+package diagnosis
+
+import (
+	"fmt"
+
+	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/profiles/summary"
+)
+
+// none judges what is left: it is as likely as the others are unlikely.
+func none(e *evidence, c *attribution.Cause) *finding {
+	f := &finding{verdict: summary.VerdictLikely}
+	for _, other := range e.found {
+		switch {
+		case other.verdict == summary.VerdictLikely:
+			f.verdict = summary.VerdictUnlikely
+		case f.verdict == summary.VerdictUnlikely:
+		case other.verdict == summary.VerdictPossible:
+			f.verdict = summary.VerdictPossible
+		case other.verdict == summary.VerdictUnknown && f.verdict == summary.VerdictLikely:
+			f.verdict = summary.VerdictUnknown
+		}
+	}
+	for _, n := range e.nodes {
+		switch all := cores(n); {
+		case n.Window.Duration <= 0:
+		case all < c.Thresholds[attribution.Cores].At:
+			f.evidence = append(f.evidence, fmt.Sprintf("%sthe VM is idle: %.2f cores", e.on(n), all))
+		case n.CPU.Samples >= minSamples && len(n.Workloads) > 0:
+			if top := n.Workloads[0]; top.Name != attribution.VM && top.Name != attribution.Unattributed {
+				f.evidence = append(f.evidence, fmt.Sprintf("%sthe most work, %.0f%%, is %s", e.on(n), 100*top.WithoutVM, top.Name))
+			}
+		}
+	}
+	return f
+}
