@@ -70,6 +70,7 @@ func (r *recorder) files(stats sampler.Stats) ([]outputFile, *summary.Summary, e
 		Release: r.info.Release, ERTS: r.info.ERTS, Flavor: r.info.Flavor, Kernel: r.kernel,
 		Executable: r.info.Executable, Start: stats.Start, Duration: stats.Duration,
 		Lost: stats.Lost + stats.Malformed, Truncated: stats.Truncated, Partial: stats.Partial, UnsymbolizedFrames: stats.UnsymbolizedFrames,
+		Weights: stats.Weights(),
 	})
 	if err != nil {
 		return nil, nil, err
@@ -91,6 +92,7 @@ func (r *recorder) condense(stats sampler.Stats) *summary.Summary {
 		},
 		Rules:    r.attribution.Rules().Name,
 		Warnings: r.warnings(stats),
+		Weights:  stats.Weights(),
 	})
 }
 

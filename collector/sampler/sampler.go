@@ -44,6 +44,7 @@ type Session struct {
 	stats     Stats
 	start     processTimes // when sampling began
 	last      processTimes // when the VM was last seen
+	times     *threadTimes
 
 	raw     perf.Record
 	pending pending
@@ -155,6 +156,8 @@ func (s *Session) Run(ctx context.Context, handle func(*collector.Sample)) error
 	if e := s.count(); e != nil && err == nil {
 		err = e
 	}
+	s.stats.ThreadSamples = s.times.samples
+	s.stats.ThreadSeconds = s.times.byLabel(s.decoder.threads.label)
 	s.stats.KernelNames = s.decoder.frames.nameKernel()
 	return err
 }
@@ -170,6 +173,7 @@ func (s *Session) begin() error {
 		return ErrTargetExited
 	}
 	s.start, s.last = start, start
+	s.times = newThreadTimes(s.target.PID, s.options.Frequency)
 	return s.programs.AddTarget(s.target.PID, s.kernelTarget())
 }
 
@@ -178,6 +182,7 @@ func (s *Session) end() {
 	s.stats.Duration = time.Since(s.stats.Start)
 	if now, err := readProcessTimes(s.target.PID); err == nil && now.started == s.start.started {
 		s.last = now
+		s.times.stop(s.target.PID)
 	}
 	s.stats.ProcessSeconds = s.last.cpu - s.start.cpu
 }
@@ -311,6 +316,7 @@ func (s *Session) one(raw []byte, handle func(*collector.Sample)) {
 		sample = s.decoder.decode(&s.record)
 	}
 	s.stats.add(sample)
+	s.times.add(sample.Thread)
 	handle(sample)
 }
 

@@ -1,10 +1,7 @@
 package sampler
 
 import (
-	"fmt"
 	"time"
-
-	"github.com/prometheus/procfs"
 
 	"github.com/beamprof/beamprof/collector"
 )
@@ -25,7 +22,9 @@ type Stats struct {
 	MapErrors          uint64 // looks at the target's mappings that failed
 	KernelNames        error  // why kernel frames have no names, or nil
 
-	ProcessSeconds float64 // CPU time of the process over the same window (/proc/PID/stat)
+	ProcessSeconds float64            // CPU time of the process over the same window (/proc/PID/stat)
+	ThreadSeconds  map[string]float64 // the same by label `thread` (schedstat); nil if not known
+	ThreadSamples  map[string]uint64  // samples by label `thread`
 }
 
 // SampledSeconds returns the CPU time the samples stand for.
@@ -34,6 +33,20 @@ func (s Stats) SampledSeconds() float64 {
 		return 0
 	}
 	return float64(s.Samples) / float64(s.Frequency)
+}
+
+// Weights returns, by the value of the label `thread`, what the kernel's account
+// of these threads is of the CPU time that their samples stand for. It is nil if
+// there is no account: the VM ended, or the kernel keeps none.
+func (s Stats) Weights() map[string]float64 {
+	if s.ThreadSeconds == nil {
+		return nil
+	}
+	weights := make(map[string]float64, len(s.ThreadSamples))
+	for label, samples := range s.ThreadSamples {
+		weights[label] = s.ThreadSeconds[label] * float64(s.Frequency) / float64(samples)
+	}
+	return weights
 }
 
 func (s *Stats) add(sample *collector.Sample) {
@@ -49,25 +62,4 @@ func (s *Stats) add(sample *collector.Sample) {
 			s.UnsymbolizedFrames++
 		}
 	}
-}
-
-// processTimes are what /proc/PID/stat says of a process.
-type processTimes struct {
-	cpu     float64 // user and system time, in seconds
-	started uint64  // start time in ticks since boot: tells a reused pid
-}
-
-func readProcessTimes(pid int) (processTimes, error) {
-	process, err := procfs.NewProc(pid)
-	if err != nil {
-		return processTimes{}, fmt.Errorf("process %d: %w", pid, err)
-	}
-	stat, err := process.Stat()
-	if err != nil {
-		return processTimes{}, fmt.Errorf("process %d: %w", pid, err)
-	}
-	if stat.State == "Z" || stat.State == "X" {
-		return processTimes{}, fmt.Errorf("process %d has ended", pid)
-	}
-	return processTimes{cpu: stat.CPUTime(), started: stat.Starttime}, nil
 }

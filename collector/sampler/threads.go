@@ -44,6 +44,9 @@ func (t *threads) get(tid int) *collector.Thread {
 	return made
 }
 
+// label returns a thread's value of the label `thread`.
+func (t *threads) label(tid int) string { return t.get(tid).Label() }
+
 // forgetNames drops the threads that are not the VM's own: they get their names
 // after they started, and their numbers are used again.
 func (t *threads) forgetNames() {

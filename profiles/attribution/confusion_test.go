@@ -126,21 +126,47 @@ func observeNode(ctx context.Context, pid int) (a attributed, err error) {
 		return a, err
 	}
 	defer session.Close()
-	a.workloads = map[string]map[string]int64{}
+	threads := map[string]map[string]map[string]int64{}
 	attributor := attribution.New(attribution.Choose(target.Code.Modules()), 1_000_000_000/confusionFrequency,
 		func(s *collector.Sample, p attribution.Part) {
 			if s.Process != nil && strings.HasPrefix(s.Process.Kind, "testbed_") {
 				return // the truth's own work
 			}
-			if a.workloads[p.Workload] == nil {
-				a.workloads[p.Workload] = map[string]int64{}
+			workloads := threads[s.Thread.Label()]
+			if workloads == nil {
+				workloads = map[string]map[string]int64{}
+				threads[s.Thread.Label()] = workloads
 			}
-			a.workloads[p.Workload][p.Basis] += p.Nanoseconds
+			if workloads[p.Workload] == nil {
+				workloads[p.Workload] = map[string]int64{}
+			}
+			workloads[p.Workload][p.Basis] += p.Nanoseconds
 		})
 	err = session.Run(ctx, attributor.Add)
 	attributor.Close()
 	a.stats = session.Stats()
+	a.weigh(threads)
 	return a, err
+}
+
+// weigh adds up the times of all threads, each with its weight.
+func (a *attributed) weigh(threads map[string]map[string]map[string]int64) {
+	a.workloads = map[string]map[string]int64{}
+	weights := a.stats.Weights()
+	for label, workloads := range threads {
+		weight, ok := weights[label]
+		if !ok {
+			weight = 1
+		}
+		for workload, bases := range workloads {
+			if a.workloads[workload] == nil {
+				a.workloads[workload] = map[string]int64{}
+			}
+			for basis, time := range bases {
+				a.workloads[workload][basis] += int64(weight * float64(time))
+			}
+		}
+	}
 }
 
 // share returns a workload's part of what is not the VM's own overhead.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -71,6 +72,37 @@ func TestProfileGolden(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("profile differs from %s (-want +got):\n%s", golden, diff)
+	}
+}
+
+// TestWeights: the CPU time of each kind of thread is multiplied, its samples are not.
+func TestWeights(t *testing.T) {
+	plain := build(t, Options{Frequency: 99}, sampletest.Broker())
+	b := NewBuilder(Options{Frequency: 99})
+	for _, s := range sampletest.Broker() {
+		b.Add(s, whole)
+	}
+	weighed := info
+	weighed.Weights = map[string]float64{"scheduler": 1.25, "Eleveldb": 0.5}
+	p, err := b.Profile(weighed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for i, s := range p.Sample {
+		thread := s.Label["thread"][0]
+		weight, ok := weighed.Weights[thread]
+		if !ok {
+			weight = 1
+		}
+		seen[thread] = true
+		was := plain.Sample[i].Value
+		if s.Value[0] != was[0] || math.Abs(float64(s.Value[1])-weight*float64(was[1])) > 1 {
+			t.Errorf("%s: %v, without weights %v", thread, s.Value, was)
+		}
+	}
+	if len(seen) < 3 {
+		t.Errorf("there are samples of %v only", seen)
 	}
 }
 

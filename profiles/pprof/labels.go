@@ -42,6 +42,13 @@ func (k labelKey) bounded() labelKey {
 	return labelKey{state: k.state, thread: k.thread, number: k.number, threadName: k.threadName, workload: k.workload, basis: k.basis}
 }
 
+func (k labelKey) threadLabel() string {
+	if k.thread == collector.ThreadNative {
+		return k.threadName
+	}
+	return k.thread.String()
+}
+
 // strings returns the string labels; labels without a value are absent.
 func (k labelKey) strings() map[string][]string {
 	labels := make(map[string][]string, 8)
@@ -51,11 +58,7 @@ func (k labelKey) strings() map[string][]string {
 		}
 	}
 	set("state", k.state.String())
-	if k.thread == collector.ThreadNative {
-		set("thread", k.threadName)
-	} else {
-		set("thread", k.thread.String())
-	}
+	set("thread", k.threadLabel())
 	if k.process != nil {
 		set("process", k.process.Name)
 		set("process_kind", k.process.Kind)

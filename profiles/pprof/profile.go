@@ -2,6 +2,7 @@ package pprof
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"time"
 
@@ -25,6 +26,10 @@ type Info struct {
 	Truncated             uint64 // samples with missing frames
 	Partial               uint64 // samples whose native part was not unwound to its end
 	UnsymbolizedFrames    uint64 // frames without a name, over all samples
+
+	// What the CPU time of samples is multiplied with, by label `thread`; 1 for
+	// those it does not have. Counts of samples stay as they are.
+	Weights map[string]float64
 }
 
 // Profile returns what was counted so far, in the order it was first seen, so
@@ -47,6 +52,7 @@ func (b *Builder) Profile(info Info) (*profile.Profile, error) {
 	code := newCode(p, b.frames.frames, info.Executable)
 	labels := make([]labelSet, len(b.labels.keys))
 	for i, key := range b.labels.keys {
+		labels[i].weight = weightOf(info.Weights, key.threadLabel())
 		labels[i].strings = key.strings()
 		labels[i].numbers, labels[i].units = key.numbers()
 	}
@@ -60,7 +66,7 @@ func (b *Builder) Profile(info Info) (*profile.Profile, error) {
 		set := labels[c.labels]
 		samples[i] = profile.Sample{
 			Location: stacks[c.stack],
-			Value:    []int64{c.samples, c.nanoseconds},
+			Value:    []int64{c.samples, int64(math.Round(float64(c.nanoseconds) * set.weight))},
 			Label:    set.strings,
 			NumLabel: set.numbers,
 			NumUnit:  set.units,
@@ -77,6 +83,14 @@ type labelSet struct {
 	strings map[string][]string
 	numbers map[string][]int64
 	units   map[string][]string
+	weight  float64
+}
+
+func weightOf(weights map[string]float64, thread string) float64 {
+	if weight, ok := weights[thread]; ok {
+		return weight
+	}
+	return 1
 }
 
 func (b *Builder) comments(info Info) []string {
@@ -91,6 +105,9 @@ func (b *Builder) comments(info Info) []string {
 		fmt.Sprintf("frequency: %d Hz", b.frequency),
 		fmt.Sprintf("samples: %d, lost: %d, truncated: %d, partly unwound: %d", b.samples, info.Lost, info.Truncated, info.Partial),
 		fmt.Sprintf("frames without a name: %d", info.UnsymbolizedFrames),
+	}
+	if info.Weights != nil {
+		comments = append(comments, "cpu: as the kernel counted it for each kind of thread; samples x period is what was sampled")
 	}
 	if b.dropped > 0 {
 		comments = append(comments, fmt.Sprintf("samples without a stack: %d (more than %d different stacks)", b.dropped, b.maxStacks))

@@ -43,7 +43,7 @@ func (s *Summary) Agreement() Agreement {
 	case gap < 0 && s.lostSeconds() >= -gap/2:
 		a.Reason = fmt.Sprintf("%d samples were lost; record at a lower --frequency", s.CPU.Lost)
 	case gap < 0:
-		a.Reason = "the sampling clock was held back: the hypervisor stalled a CPU (steal in top), or perf events were throttled (sysctl kernel.perf_cpu_time_max_percent)"
+		a.Reason = "threads that run for microseconds at a time (the clock ticks late while threads are switched), CPUs that the hypervisor stalled (steal in top), or throttled perf events (sysctl kernel.perf_cpu_time_max_percent)"
 	default:
 		a.Reason = "the kernel's account fell short: the hypervisor stalled a CPU (steal in top), or time is accounted by timer ticks only"
 	}

@@ -2,6 +2,7 @@ package summary
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"strings"
 
@@ -14,6 +15,9 @@ import (
 // beyond is counted under others.
 const maxKeys = 100_000
 
+// maxLabels bounds the kinds of threads: names of native threads are the target's.
+const maxLabels = 256
+
 // others is the name of what was too many to be counted one by one.
 const others = "(others)"
 
@@ -22,12 +26,17 @@ type Options struct {
 	Frequency int // samples per second and CPU, at least 1
 }
 
-// Builder counts samples. All tables hold nanoseconds of CPU time. It is not safe for concurrent use. Names of C and
+// Builder counts samples. It is not safe for concurrent use. Names of C and
 // kernel functions are not read before Summary: they may be resolved until then.
 type Builder struct {
-	frequency      int
-	samples        uint64
-	total          uint64 // nanoseconds
+	frequency int
+	samples   uint64
+	threads   map[string]*tables // by label `thread`, as each kind has its own weight
+}
+
+// tables hold nanoseconds of CPU time.
+type tables struct {
+	total          uint64
 	withoutProcess uint64
 	workloads      map[workloadKey]uint64
 	workloadsOf    map[processWorkload]uint64
@@ -39,6 +48,21 @@ type Builder struct {
 	requests       map[requestKey]uint64
 	erlang         map[*collector.Frame]uint64 // by the leaf Erlang frame
 	native         map[*collector.Frame]uint64 // by the leaf frame, if native or kernel
+}
+
+func newTables() *tables {
+	return &tables{
+		workloads:    make(map[workloadKey]uint64),
+		workloadsOf:  make(map[processWorkload]uint64),
+		unattributed: make(map[unattributedKey]uint64),
+		states:       make(map[collector.State]uint64),
+		threads:      make(map[string]uint64),
+		processes:    make(map[*collector.Process]uint64),
+		moreKinds:    make(map[string]uint64),
+		requests:     make(map[requestKey]uint64),
+		erlang:       make(map[*collector.Frame]uint64),
+		native:       make(map[*collector.Frame]uint64),
+	}
 }
 
 type requestKey struct{ kind, request, onBehalfOf string }
@@ -58,19 +82,7 @@ func NewBuilder(options Options) *Builder {
 	if options.Frequency < 1 {
 		panic(fmt.Sprintf("summary: sampling frequency %d", options.Frequency))
 	}
-	return &Builder{
-		frequency:    options.Frequency,
-		workloads:    make(map[workloadKey]uint64),
-		workloadsOf:  make(map[processWorkload]uint64),
-		unattributed: make(map[unattributedKey]uint64),
-		states:       make(map[collector.State]uint64),
-		threads:      make(map[string]uint64),
-		processes:    make(map[*collector.Process]uint64),
-		moreKinds:    make(map[string]uint64),
-		requests:     make(map[requestKey]uint64),
-		erlang:       make(map[*collector.Frame]uint64),
-		native:       make(map[*collector.Frame]uint64),
-	}
+	return &Builder{frequency: options.Frequency, threads: make(map[string]*tables)}
 }
 
 // Samples returns the number of samples added.
@@ -81,26 +93,75 @@ func (b *Builder) Samples() uint64 { return b.samples }
 func (b *Builder) Add(s *collector.Sample, part attribution.Part) {
 	time := uint64(max(part.Nanoseconds, 0))
 	b.samples += uint64(part.Samples)
-	b.total += time
-	b.states[s.State] += time
+	label := ""
 	if s.Thread != nil {
-		add(b.threads, s.Thread.Label(), others, time)
+		label = s.Thread.Label()
 	}
-	b.addWorkload(s, part, time)
-	b.addProcess(s, time)
-	b.addCode(s.Stack, time)
+	t, ok := b.threads[label]
+	if !ok && len(b.threads) >= maxLabels {
+		label = others
+		t, ok = b.threads[label]
+	}
+	if !ok {
+		t = newTables()
+		b.threads[label] = t
+	}
+	t.add(s, part, label, time)
 }
 
-func (b *Builder) addWorkload(s *collector.Sample, part attribution.Part, time uint64) {
-	b.workloads[workloadKey{part.Workload, part.Basis}] += time
+func (t *tables) add(s *collector.Sample, part attribution.Part, label string, time uint64) {
+	t.total += time
+	t.states[s.State] += time
+	if label != "" {
+		t.threads[label] += time
+	}
+	t.addWorkload(s, part, time)
+	t.addProcess(s, time)
+	t.addCode(s.Stack, time)
+}
+
+// weighted returns the tables of all threads as one, each multiplied with its weight.
+func (b *Builder) weighted(weights map[string]float64) *tables {
+	all := newTables()
+	for label, t := range b.threads {
+		weight, ok := weights[label]
+		if !ok {
+			weight = 1
+		}
+		all.total += scaled(t.total, weight)
+		all.withoutProcess += scaled(t.withoutProcess, weight)
+		addScaled(all.workloads, t.workloads, weight)
+		addScaled(all.workloadsOf, t.workloadsOf, weight)
+		addScaled(all.unattributed, t.unattributed, weight)
+		addScaled(all.states, t.states, weight)
+		addScaled(all.threads, t.threads, weight)
+		addScaled(all.processes, t.processes, weight)
+		addScaled(all.moreKinds, t.moreKinds, weight)
+		addScaled(all.requests, t.requests, weight)
+		addScaled(all.erlang, t.erlang, weight)
+		addScaled(all.native, t.native, weight)
+	}
+	return all
+}
+
+func scaled(time uint64, weight float64) uint64 { return uint64(math.Round(float64(time) * weight)) }
+
+func addScaled[K comparable](into, table map[K]uint64, weight float64) {
+	for key, time := range table {
+		into[key] += scaled(time, weight)
+	}
+}
+
+func (t *tables) addWorkload(s *collector.Sample, part attribution.Part, time uint64) {
+	t.workloads[workloadKey{part.Workload, part.Basis}] += time
 	if s.Process != nil {
 		key := processWorkload{s.Process, part.Workload}
-		if _, ok := b.workloadsOf[key]; ok || len(b.workloadsOf) < maxKeys {
-			b.workloadsOf[key] += time
+		if _, ok := t.workloadsOf[key]; ok || len(t.workloadsOf) < maxKeys {
+			t.workloadsOf[key] += time
 		}
 	}
 	if part.Workload == attribution.Unattributed {
-		add(b.unattributed, unattributedKey{subject(s), part.Reason}, unattributedKey{name: others}, time)
+		add(t.unattributed, unattributedKey{subject(s), part.Reason}, unattributedKey{name: others}, time)
 	}
 }
 
@@ -121,35 +182,35 @@ func subject(s *collector.Sample) string {
 	return s.State.String()
 }
 
-func (b *Builder) addProcess(s *collector.Sample, time uint64) {
+func (t *tables) addProcess(s *collector.Sample, time uint64) {
 	kind := ""
 	if s.Process == nil {
-		b.withoutProcess += time
+		t.withoutProcess += time
 	} else {
 		kind = s.Process.Kind
-		if _, ok := b.processes[s.Process]; ok || len(b.processes) < maxKeys {
-			b.processes[s.Process] += time
+		if _, ok := t.processes[s.Process]; ok || len(t.processes) < maxKeys {
+			t.processes[s.Process] += time
 		} else {
-			add(b.moreKinds, kind, others, time)
+			add(t.moreKinds, kind, others, time)
 		}
 	}
 	if s.Request != "" || s.OnBehalfOf != "" {
-		add(b.requests, requestKey{kind, s.Request, s.OnBehalfOf}, requestKey{kind: others}, time)
+		add(t.requests, requestKey{kind, s.Request, s.OnBehalfOf}, requestKey{kind: others}, time)
 	}
 }
 
 // addCode counts the leaf, if it is C or kernel code, and the Erlang function
 // that ran or called it.
-func (b *Builder) addCode(stack []*collector.Frame, time uint64) {
+func (t *tables) addCode(stack []*collector.Frame, time uint64) {
 	for i, frame := range stack {
 		if frame.Kind == collector.FrameMarker {
 			continue
 		}
 		if frame.Kind != collector.FrameErlang {
-			b.native[frame] += time
+			t.native[frame] += time
 		}
 		if leaf := erlangLeaf(stack[i:]); leaf != nil {
-			b.erlang[leaf] += time
+			t.erlang[leaf] += time
 		}
 		return
 	}

@@ -21,10 +21,12 @@ type Info struct {
 	Window   Window
 	CPU      CPU
 	Warnings []string
+	Weights  map[string]float64 // what CPU time is multiplied with, by label `thread`; 1 for those it does not have
 }
 
 // Summary returns the numbers of what was counted so far.
 func (b *Builder) Summary(info Info) *Summary {
+	t := b.weighted(info.Weights)
 	s := &Summary{
 		Schema:   Schema,
 		Target:   info.Target,
@@ -38,31 +40,32 @@ func (b *Builder) Summary(info Info) *Summary {
 	s.Window.Frequency = b.frequency
 	s.Window.Duration = round(s.Window.Duration)
 	s.CPU.Samples = b.samples
-	s.CPU.SampledSeconds = b.seconds(b.total)
-	s.CPU.WithoutProcessSeconds = b.seconds(b.withoutProcess)
+	s.CPU.Seconds = t.seconds(t.total)
+	s.CPU.SampledSeconds = round(float64(b.samples) / float64(b.frequency))
+	s.CPU.WithoutProcessSeconds = t.seconds(t.withoutProcess)
 	s.CPU.ProcessSeconds = round(s.CPU.ProcessSeconds)
 
 	s.Rules = info.Rules
-	s.Workloads = b.condenseWorkloads()
-	s.Unattributed = list(b.unattributed, func(key unattributedKey, n uint64) Unattributed {
-		return Unattributed{text.Clean(key.name), key.reason, b.seconds(n), b.share(n)}
+	s.Workloads = t.condenseWorkloads()
+	s.Unattributed = list(t.unattributed, func(key unattributedKey, n uint64) Unattributed {
+		return Unattributed{text.Clean(key.name), key.reason, t.seconds(n), t.share(n)}
 	}, func(u Unattributed) string { return u.Name + "\n" + u.Reason })
 	if len(s.Unattributed) == 0 {
 		s.Unattributed = nil
 	}
-	s.States = list(b.states, func(state collector.State, n uint64) Part {
-		return Part{state.String(), b.seconds(n), b.share(n)}
+	s.States = list(t.states, func(state collector.State, n uint64) Part {
+		return Part{state.String(), t.seconds(n), t.share(n)}
 	}, func(p Part) string { return p.Name })
-	s.Threads = list(b.threads, func(name string, n uint64) Part {
-		return Part{text.Clean(name), b.seconds(n), b.share(n)}
+	s.Threads = list(t.threads, func(name string, n uint64) Part {
+		return Part{text.Clean(name), t.seconds(n), t.share(n)}
 	}, func(p Part) string { return p.Name })
-	s.Requests = list(b.requests, func(key requestKey, n uint64) Request {
-		return Request{text.Clean(key.kind), text.Clean(key.request), text.Clean(key.onBehalfOf), b.seconds(n), b.share(n)}
+	s.Requests = list(t.requests, func(key requestKey, n uint64) Request {
+		return Request{text.Clean(key.kind), text.Clean(key.request), text.Clean(key.onBehalfOf), t.seconds(n), t.share(n)}
 	}, func(r Request) string { return r.Kind + "\n" + r.Request + "\n" + r.OnBehalfOf })
-	s.Processes, s.ProcessKinds = b.condenseProcesses()
-	s.ErlangFunctions = b.condenseFunctions(b.erlang, func(*collector.Frame) string { return "" })
-	s.NativeFunctions = b.condenseFunctions(b.native, object)
-	if len(b.moreKinds) > 0 {
+	s.Processes, s.ProcessKinds = t.condenseProcesses()
+	s.ErlangFunctions = t.condenseFunctions(t.erlang, func(*collector.Frame) string { return "" })
+	s.NativeFunctions = t.condenseFunctions(t.native, object)
+	if len(t.moreKinds) > 0 {
 		s.Warnings = append(s.Warnings, fmt.Sprintf("more than %d Erlang processes ran: the numbers of processes per kind are lower bounds", maxKeys))
 	}
 	return s
@@ -72,9 +75,9 @@ type processKey struct{ name, kind, pid string }
 
 // condenseProcesses takes together what is known of one process under several
 // pointers (its name may have changed), and then the processes of one kind.
-func (b *Builder) condenseProcesses() ([]Process, []ProcessKind) {
-	single := make(map[processKey]uint64, len(b.processes))
-	for p, n := range b.processes {
+func (t *tables) condenseProcesses() ([]Process, []ProcessKind) {
+	single := make(map[processKey]uint64, len(t.processes))
+	for p, n := range t.processes {
 		single[processKey{p.Name, p.Kind, p.PID}] += n
 	}
 	pids := make(map[string]map[string]uint64) // kind → pid → samples
@@ -86,18 +89,18 @@ func (b *Builder) condenseProcesses() ([]Process, []ProcessKind) {
 		pids[key.kind][key.pid] += n
 		kinds[key.kind] += n
 	}
-	for kind, n := range b.moreKinds {
+	for kind, n := range t.moreKinds {
 		kinds[kind] += n
 	}
-	workloads := b.workloadsOfProcesses()
+	workloads := t.workloadsOfProcesses()
 	processes := list(single, func(key processKey, n uint64) Process {
 		return Process{
 			Name: text.Clean(key.name), Kind: text.Clean(key.kind), PID: text.Clean(key.pid),
-			Seconds: b.seconds(n), Share: b.share(n), Workloads: workloads[key],
+			Seconds: t.seconds(n), Share: t.share(n), Workloads: workloads[key],
 		}
 	}, func(p Process) string { return p.Name + "\n" + p.PID })
 	return processes, list(kinds, func(kind string, n uint64) ProcessKind {
-		return ProcessKind{Kind: text.Clean(kind), Processes: len(pids[kind]), Busiest: text.Clean(busiest(pids[kind])), Seconds: b.seconds(n), Share: b.share(n)}
+		return ProcessKind{Kind: text.Clean(kind), Processes: len(pids[kind]), Busiest: text.Clean(busiest(pids[kind])), Seconds: t.seconds(n), Share: t.share(n)}
 	}, func(k ProcessKind) string { return k.Kind })
 }
 
@@ -113,13 +116,13 @@ func busiest(pids map[string]uint64) string {
 
 type functionKey struct{ name, object string }
 
-func (b *Builder) condenseFunctions(frames map[*collector.Frame]uint64, object func(*collector.Frame) string) []Function {
+func (t *tables) condenseFunctions(frames map[*collector.Frame]uint64, object func(*collector.Frame) string) []Function {
 	functions := make(map[functionKey]uint64)
 	for frame, n := range frames {
 		functions[functionKey{text.Clean(frame.Function), object(frame)}] += n
 	}
 	return list(functions, func(key functionKey, n uint64) Function {
-		return Function{key.name, key.object, b.seconds(n), b.share(n)}
+		return Function{key.name, key.object, t.seconds(n), t.share(n)}
 	}, func(f Function) string { return f.Name + "\n" + f.Object })
 }
 
@@ -147,13 +150,13 @@ func list[K comparable, V any](table map[K]uint64, entry func(K, uint64) V, name
 }
 
 // seconds turns nanoseconds of CPU time into seconds.
-func (b *Builder) seconds(time uint64) float64 { return round(float64(time) / 1e9) }
+func (t *tables) seconds(time uint64) float64 { return round(float64(time) / 1e9) }
 
-func (b *Builder) share(time uint64) float64 {
-	if b.total == 0 {
+func (t *tables) share(time uint64) float64 {
+	if t.total == 0 {
 		return 0
 	}
-	return round(float64(time) / float64(b.total))
+	return round(float64(time) / float64(t.total))
 }
 
 // round keeps six decimals: more would be noise.

@@ -74,12 +74,12 @@ func (r *report) header() {
 // quality says how much CPU time there is and whether to trust the rest.
 func (r *report) quality() {
 	c, a := r.CPU, r.Agreement()
-	cpu := decimals(c.SampledSeconds, 2) + " s sampled"
+	cpu := decimals(c.total(), 2) + " s"
 	if r.Window.Duration > 0 {
-		cpu += fmt.Sprintf(" = %s cores", decimals(c.SampledSeconds/r.Window.Duration, 2))
+		cpu += fmt.Sprintf(" = %s cores", decimals(c.total()/r.Window.Duration, 2))
 	}
 	if a.OK && a.Known {
-		cpu += fmt.Sprintf("; kernel counted %s s (%+.1f%%, agrees)", decimals(c.ProcessSeconds, 2), 100*a.Difference)
+		cpu += fmt.Sprintf("; %s s sampled, kernel counted %s s (%+.1f%%)", decimals(c.SampledSeconds, 2), decimals(c.ProcessSeconds, 2), 100*a.Difference)
 	}
 	r.item("CPU", cpu)
 	r.item("Samples", fmt.Sprintf("%d taken, %d lost, %d truncated, %d partly unwound, %s unnamed",
@@ -87,8 +87,12 @@ func (r *report) quality() {
 	switch {
 	case a.OK:
 	case a.Known:
-		r.warning(fmt.Sprintf("The samples stand for %s s, but the kernel counted %s s (%+.1f%%). Likely reason: %s.",
-			decimals(c.SampledSeconds, 2), decimals(c.ProcessSeconds, 2), 100*a.Difference, a.Reason))
+		warning := fmt.Sprintf("The samples stand for %s s, but the kernel counted %s s (%+.1f%%). Likely reason: %s.",
+			decimals(c.SampledSeconds, 2), decimals(c.ProcessSeconds, 2), 100*a.Difference, a.Reason)
+		if decimals(c.total(), 2) != decimals(c.SampledSeconds, 2) {
+			warning += " Each kind of thread is shown with the time that the kernel counted for it."
+		}
+		r.warning(warning)
 	default:
 		r.warning("The sampled CPU time could not be checked: " + a.Reason + ".")
 	}
@@ -141,7 +145,7 @@ func (r *report) threads() {
 // parts prints a line with a bar per part, and one for the rest.
 func (r *report) parts(parts []Part, limit int, notes map[string]string, unknown string) {
 	var rows []row
-	rest := row{seconds: r.CPU.SampledSeconds, share: 1, name: "others"}
+	rest := row{seconds: r.CPU.total(), share: 1, name: "others"}
 	for _, p := range parts {
 		if len(rows) == limit || p.Share < minShare {
 			break
@@ -163,8 +167,8 @@ func (r *report) parts(parts []Part, limit int, notes map[string]string, unknown
 func (r *report) processes() {
 	r.heading("FOR WHICH PROCESSES", "")
 	without := row{seconds: r.CPU.WithoutProcessSeconds, name: "no process", note: "the VM's own work, native threads"}
-	without.share = without.seconds / r.CPU.SampledSeconds
-	rest := row{seconds: r.CPU.SampledSeconds - without.seconds, share: 1 - without.share, name: "other processes"}
+	without.share = without.seconds / r.CPU.total()
+	rest := row{seconds: r.CPU.total() - without.seconds, share: 1 - without.share, name: "other processes"}
 	var rows []row
 	for _, k := range r.ProcessKinds[:min(len(r.ProcessKinds), maxKinds)] {
 		name, note := r.kind(k)

@@ -14,7 +14,7 @@ const Schema = "beamprof.summary/1"
 
 // Summary is the content of summary.json. Sections that were not recorded are
 // absent (nil), sections that were recorded and are empty are empty arrays.
-// Seconds are seconds of CPU time, shares are parts of 1 of all sampled CPU time.
+// Seconds are seconds of CPU time, shares are parts of 1 of CPU.Seconds.
 type Summary struct {
 	Schema       string         `json:"schema"`
 	Target       Target         `json:"target"`
@@ -67,7 +67,10 @@ type Window struct {
 
 // CPU says how much was sampled and how good the samples are.
 type CPU struct {
-	SampledSeconds        float64 `json:"sampled_seconds"`
+	// What all parts add up to: the sampled seconds, those of each kind of thread
+	// weighed by the kernel's account of it.
+	Seconds               float64 `json:"seconds"`
+	SampledSeconds        float64 `json:"sampled_seconds"` // samples taken × period
 	ProcessSeconds        float64 `json:"process_seconds"` // the kernel's account of the process over the same window; 0 if not known
 	WithoutProcessSeconds float64 `json:"without_process_seconds"`
 	Samples               uint64  `json:"samples"`
@@ -76,6 +79,14 @@ type CPU struct {
 	Partial               uint64  `json:"partial"`       // samples whose native part was not unwound to its end
 	WithoutStack          uint64  `json:"without_stack"` // samples whose stack was one of too many different ones
 	UnsymbolizedFrames    uint64  `json:"unsymbolized_frames"`
+}
+
+// total returns Seconds, or what was sampled where those are not told.
+func (c CPU) total() float64 {
+	if c.Seconds > 0 {
+		return c.Seconds
+	}
+	return c.SampledSeconds
 }
 
 // Part is a named part of the CPU time.

@@ -3,6 +3,7 @@ package summary
 import (
 	"bytes"
 	"flag"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -98,7 +99,35 @@ func TestReadGivesBackWhatWasWritten(t *testing.T) {
 // TestSharesAddUp: states and threads cover every sample, and so do processes
 // with the time that had none.
 func TestSharesAddUp(t *testing.T) {
-	s := broker(info)
+	addUp(t, broker(info))
+}
+
+// TestWeights: each kind of thread gets its weight, and all still adds up.
+func TestWeights(t *testing.T) {
+	plain, weighed := broker(info), info
+	weighed.Weights = map[string]float64{"scheduler": 1.25, "Eleveldb": 0.5}
+	s := broker(weighed)
+	addUp(t, s)
+	var want float64
+	for _, p := range plain.Threads {
+		weight, ok := weighed.Weights[p.Name]
+		if !ok {
+			weight = 1
+		}
+		want += weight * p.Seconds
+		for _, q := range s.Threads {
+			if q.Name == p.Name && math.Abs(q.Seconds-weight*p.Seconds) > 1e-5 {
+				t.Errorf("%s: %v s of %v with the weight %v", q.Name, q.Seconds, p.Seconds, weight)
+			}
+		}
+	}
+	if math.Abs(s.CPU.Seconds-want) > 1e-4 || s.CPU.SampledSeconds != plain.CPU.SampledSeconds || s.CPU.Samples != plain.CPU.Samples {
+		t.Errorf("%+v; want %v s of %+v", s.CPU, want, plain.CPU)
+	}
+}
+
+func addUp(t *testing.T, s *Summary) {
+	t.Helper()
 	sum := func(parts []Part) (seconds float64) {
 		for _, p := range parts {
 			seconds += p.Seconds
@@ -112,7 +141,7 @@ func TestSharesAddUp(t *testing.T) {
 	for _, k := range s.ProcessKinds {
 		kinds += k.Seconds
 	}
-	want := s.CPU.SampledSeconds
+	want := s.CPU.Seconds
 	for what, got := range map[string]float64{
 		"states": sum(s.States), "threads": sum(s.Threads),
 		"processes": round(processes + s.CPU.WithoutProcessSeconds), "kinds": round(kinds + s.CPU.WithoutProcessSeconds),
@@ -212,7 +241,7 @@ func TestAgreement(t *testing.T) {
 		{"3 % less", 48.51, 50, 0, "", true, true, ""},
 		{"3 % more", 51.49, 50, 0, "", true, true, ""},
 		{"lost", 40, 50, 900, "", false, true, "900 samples were lost"},
-		{"stalled", 40, 50, 10, "", false, true, "the sampling clock was held back"},
+		{"stalled", 40, 50, 10, "", false, true, "threads that run for microseconds"},
 		{"more", 60, 50, 0, "", false, true, "the kernel's account fell short"},
 		{"few", 0.1, 0.2, 0, "", false, true, "10 samples are too few to compare"},
 		{"exited", 60, 50, 0, EndedTargetExited, false, true, "the VM ended"},

@@ -10,10 +10,10 @@ import (
 // condenseWorkloads lists the workloads, the busiest first; the VM's own
 // overhead and what is not attributed come last. It is nil if nothing was
 // attributed: there were no rules.
-func (b *Builder) condenseWorkloads() []Workload {
+func (t *tables) condenseWorkloads() []Workload {
 	byName := map[string]*Workload{}
 	times := map[string]uint64{}
-	for key, time := range b.workloads {
+	for key, time := range t.workloads {
 		if key.workload == "" {
 			continue
 		}
@@ -22,13 +22,13 @@ func (b *Builder) condenseWorkloads() []Workload {
 			w = &Workload{Name: key.workload, Basis: map[string]float64{}}
 			byName[key.workload] = w
 		}
-		w.Basis[key.basis] = b.seconds(time)
+		w.Basis[key.basis] = t.seconds(time)
 		times[key.workload] += time
 	}
-	attributed := b.total - times[attribution.VM]
+	attributed := t.total - times[attribution.VM]
 	var workloads []Workload
 	for name, w := range byName {
-		w.Seconds, w.Share = b.seconds(times[name]), b.share(times[name])
+		w.Seconds, w.Share = t.seconds(times[name]), t.share(times[name])
 		if name != attribution.VM && attributed > 0 {
 			w.WithoutVM = round(float64(times[name]) / float64(attributed))
 		}
@@ -52,9 +52,9 @@ func rank(workload string) int {
 }
 
 // workloadsOfProcesses returns each process's seconds by workload.
-func (b *Builder) workloadsOfProcesses() map[processKey]map[string]float64 {
+func (t *tables) workloadsOfProcesses() map[processKey]map[string]float64 {
 	times := map[processKey]map[string]uint64{}
-	for key, time := range b.workloadsOf {
+	for key, time := range t.workloadsOf {
 		if key.workload == "" {
 			continue
 		}
@@ -68,7 +68,7 @@ func (b *Builder) workloadsOfProcesses() map[processKey]map[string]float64 {
 	for process, workloads := range times {
 		seconds[process] = make(map[string]float64, len(workloads))
 		for workload, time := range workloads {
-			seconds[process][workload] = b.seconds(time)
+			seconds[process][workload] = t.seconds(time)
 		}
 	}
 	return seconds
