@@ -7,6 +7,7 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam/memory"
 )
 
 // HeadSize is how many bytes of a Process Identify can use, at most: all that
@@ -105,7 +106,7 @@ func (t *Target) describe(p *collector.Process, addr uint64, head []byte, regist
 		}
 		complete = ok
 	}
-	call, final := t.initialCall(head, copied.InitialCall)
+	call, final := t.initialCall(addr, head, copied.InitialCall)
 	if call != "" && (final || p.InitialCall == "") {
 		p.InitialCall = call
 	}
@@ -167,7 +168,7 @@ func (t *Target) registeredName(at, process uint64) (string, bool) {
 // initialCall returns the function a process was spawned with; of one that
 // proc_lib started, the function proc_lib was told. final tells whether another
 // look would not say more.
-func (t *Target) initialCall(head []byte, initial [3]uint64) (call string, final bool) {
+func (t *Target) initialCall(addr uint64, head []byte, initial [3]uint64) (call string, final bool) {
 	spawned := t.spawnedWith(head)
 	dictionary := headWord(head, t.Layout.Process.Dictionary)
 	// The VM uses the module's place for other things when the process exits.
@@ -183,7 +184,7 @@ func (t *Target) initialCall(head []byte, initial [3]uint64) (call string, final
 	}
 	for range dictionaryAttempts {
 		call, err := t.dictionaryCall(dictionary)
-		if err == nil {
+		if err == nil && t.hasDictionary(addr, head, dictionary) {
 			return call, true
 		}
 		if errors.Is(err, errAbsent) {
@@ -192,6 +193,17 @@ func (t *Target) initialCall(head []byte, initial [3]uint64) (call string, final
 	}
 	call, _ = t.name(spawned)
 	return call, false
+}
+
+// hasDictionary tells whether a process is still there and has this dictionary.
+// Of one that has ended another process may have the memory by now.
+func (t *Target) hasDictionary(addr uint64, head []byte, dictionary uint64) bool {
+	now, ok := t.ProcessByPID(headWord(head, t.Layout.Process.ID))
+	if !ok || now != addr {
+		return false
+	}
+	at, err := memory.Uint64(t.Memory, addr+uint64(t.Layout.Process.Dictionary))
+	return err == nil && at == dictionary
 }
 
 // spawnedWith returns what the head of a process says it was spawned with.
