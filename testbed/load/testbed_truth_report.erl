@@ -5,14 +5,14 @@
 
 -define(WORKLOADS, [ae_exchange, client_churn, replication, message_routing, housekeeping]).
 
-%% add puts each node's truth into its figures. What the distribution's ports do
-%% is apportioned by the bytes sent from here and received from the peer.
+%% add puts each node's truth into its figures. What the connection's port reads
+%% is apportioned as the time is that the peer's port took to write it.
 add([FiguresA, FiguresB], [A, B]) ->
     [FiguresA#{truth => report(FiguresA, A, B)}, FiguresB#{truth => report(FiguresB, B, A)}].
 
-report(#{cpu := #{seconds := Cpu}}, #{sent := Sent, native := Native} = Capture, #{sent := PeerSent}) ->
-    Traffic = merge(sum(Sent, bytes), sum([received(Row) || Row <- PeerSent], bytes)),
-    Rows = lists:flatmap(fun(Row) -> apportion(Row, Traffic) end, maps:get(processes, Capture)),
+report(#{cpu := #{seconds := Cpu}}, #{sent := Sent, native := Native} = Capture, #{processes := PeerRows}) ->
+    Written = sum([received(Row) || #{kind := distribution_port, workload := W} = Row <- PeerRows, W =/= unmarked], nanoseconds),
+    Rows = lists:flatmap(fun(Row) -> apportion(Row, Written) end, maps:get(processes, Capture)),
     Scheduled = sum(Rows, nanoseconds),
     Pool = sum(Native, nanoseconds),
     Workloads = [begin
@@ -35,15 +35,13 @@ report(#{cpu := #{seconds := Cpu}}, #{sent := Sent, native := Native} = Capture,
 received(#{request := broadcast} = Row) -> Row#{workload => replication};
 received(Row) -> Row.
 
-apportion(#{kind := distribution_port, nanoseconds := Time} = Row, Traffic) when map_size(Traffic) > 0 ->
-    Total = lists:sum(maps:values(Traffic)),
-    [Row#{workload => W, nanoseconds => Time * Bytes div Total} || {W, Bytes} <- maps:to_list(Traffic)];
+apportion(#{kind := distribution_port, workload := unmarked, nanoseconds := Time} = Row, Written) when map_size(Written) > 0 ->
+    Total = lists:sum(maps:values(Written)),
+    [Row#{workload => W, request => read, nanoseconds => Time * T div Total} || {W, T} <- maps:to_list(Written)];
 apportion(Row, _) -> [Row].
 
 sum(Rows, Figure) ->
     lists:foldl(fun(#{workload := W} = Row, Sums) -> Sums#{W => maps:get(W, Sums, 0) + maps:get(Figure, Row)} end, #{}, Rows).
-
-merge(A, B) -> maps:fold(fun(W, N, Sums) -> Sums#{W => maps:get(W, Sums, 0) + N} end, A, B).
 
 share(_, Total) when Total == 0 -> 0.0;
 share(Part, Total) -> Part / Total.

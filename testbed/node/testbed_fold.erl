@@ -5,19 +5,24 @@
 %% exception: a process that waited for its next message in the loop of its
 %% behaviour and was scheduled in works for the message that came, so the time up
 %% to the mark that follows in the same slice belongs to that mark.
+%%
+%% The time of a task of the connection to the other node belongs to the messages
+%% that were sent since the task before: it is what writes them to the socket. If
+%% there are none, it reads what the other node sent, which only that one knows.
 -module(testbed_fold).
 -export([new/1, event/2, result/1]).
 
 -define(PREEMPTED, 5000). % nanoseconds by which a slice's clock is ahead of its thread's CPU time
 
 -record(subject, {key, waited = true, pending = 0}).
--record(slice, {subject, since, begun, cpu, depth = 0, parts = []}). % parts: {key or pending, nanoseconds}
+-record(slice, {subject, since, begun, cpu, depth = 0, carried = [], parts = []}). % carried: keys; parts: {key or pending, nanoseconds}
 -record(fold, {
     overhead,        % #{slice, mark}: nanoseconds that tracing adds to each
     subjects = #{},  % pid or port => #subject{}
     threads = #{},   % thread => #slice{} that is open, or {left, Pid, Waited}: that process was scheduled out last
     time = #{},      % key => {nanoseconds, times scheduled in, marks}
     sent = #{},      % key => {messages, bytes}
+    outgoing = [],   % key of each message sent since the last task of the connection
     odd = 0          % records that fit no slice
 }).
 
@@ -33,7 +38,7 @@ event({in, Port, Thread, Clock, Where, _, _, _}, #fold{threads = Threads, subjec
             S = maps:get(Pid, Subjects),
             open(Thread, Pid, Clock, Fold#fold{subjects = Subjects#{Pid => S#subject{waited = Waited}}});
         _ ->
-            scheduled(Port, open(Thread, Port, Clock, Fold))
+            scheduled(Port, carrying(Thread, Port, open(Thread, Port, Clock, Fold)))
     end;
 event({out, Port, Thread, Clock, _, _, _, _}, #fold{threads = Threads} = Fold) when is_port(Port) ->
     case maps:get(Thread, Threads, none) of
@@ -62,7 +67,7 @@ event({mark, Pid, Thread, Clock, Kind, Workload, Request, Caller}, Fold) ->
 event({sent, Pid, Thread, Clock, Bytes, _, _, _}, #fold{sent = Sent} = Fold) ->
     Key = key(Pid, maps:get(Pid, Fold#fold.subjects, #subject{})),
     {N, B} = maps:get(Key, Sent, {0, 0}),
-    passed(Thread, Clock, Fold#fold{sent = Sent#{Key => {N + 1, B + Bytes}}}).
+    passed(Thread, Clock, Fold#fold{sent = Sent#{Key => {N + 1, B + Bytes}}, outgoing = [Key | Fold#fold.outgoing]}).
 
 %% Functions whose receive is a server waiting for its next request.
 loop(gen_server, _) -> true;
@@ -76,6 +81,14 @@ loop(_, Function) -> Function =:= loop orelse Function =:= loop_.
 open(Thread, Subject, {_, End, Cpu}, #fold{threads = Threads, subjects = Subjects} = Fold) ->
     Fold#fold{threads = Threads#{Thread => #slice{subject = Subject, since = End, begun = End, cpu = Cpu}},
               subjects = case Subjects of #{Subject := _} -> Subjects; _ -> Subjects#{Subject => #subject{}} end}.
+
+%% carrying gives a slice of the connection to the other node the messages that wait for it.
+carrying(Thread, Port, #fold{threads = Threads, subjects = Subjects, outgoing = Outgoing} = Fold) ->
+    case {Threads, Subjects} of
+        {#{Thread := Open}, #{Port := #subject{key = {distribution_port, _, _, _}}}} ->
+            Fold#fold{threads = Threads#{Thread => Open#slice{carried = Outgoing}}, outgoing = []};
+        _ -> Fold
+    end.
 
 %% passed adds the time up to a mark to the slice; the mark's own time is no part of it.
 passed(Thread, {Begin, End, _}, #fold{threads = Threads, overhead = #{mark := Overhead}} = Fold) ->
@@ -94,10 +107,17 @@ part(Now, #slice{subject = Subject, since = Since, parts = Parts} = Open, #fold{
     Open#slice{parts = [{Key, max(0, Now - Since)} | Parts]}.
 
 close(Open, Thread, {Begin, _, Cpu}, Next, #fold{threads = Threads, overhead = #{slice := Overhead}} = Fold) ->
-    #slice{subject = Subject, begun = Begun, cpu = Cpu0, parts = Parts} = part(Begin - Overhead, Open, Fold),
+    #slice{subject = Subject, begun = Begun, cpu = Cpu0, parts = Parts, carried = Carried} = part(Begin - Overhead, Open, Fold),
     lists:foldl(fun({pending, T}, F) -> unchanged(Subject, T, F);
                    ({Key, T}, F) -> add(Key, T, 0, 0, F)
-                end, Fold#fold{threads = Threads#{Thread => Next}}, preempted(Begin - Begun - (Cpu - Cpu0), Parts)).
+                end, Fold#fold{threads = Threads#{Thread => Next}}, carried(Carried, preempted(Begin - Begun - (Cpu - Cpu0), Parts))).
+
+%% carried divides a slice among the messages it was for, by their number: a write
+%% costs much the same for all sizes that occur here.
+carried([], Parts) -> Parts;
+carried(Messages, Parts) ->
+    Each = lists:sum([T || {_, T} <- Parts]) div length(Messages),
+    [{{distribution_port, Workload, Request, Kind}, Each} || {Kind, Workload, Request, _} <- Messages].
 
 %% unchanged: no mark came, so the work is the same as before; if there was none in
 %% this capture yet, the first will tell.
