@@ -34,6 +34,7 @@ type recordOptions struct {
 
 	distribution string   // off, or of distributionModes
 	logs         []string // files; none: those that are found
+	connections  string   // totals or off
 }
 
 func (a *app) recordCommand() *cli.Command {
@@ -42,7 +43,7 @@ func (a *app) recordCommand() *cli.Command {
 		Usage:     "profiles a running Erlang VM for a while and prints the report",
 		UsageText: "beamprof record [options]",
 		Description: "With one beam.smp on the host, --pid and --node may be left out. Ctrl-C ends early and still\n" +
-			"writes; a second one aborts. DIR gets " + profileFile + " and " + distributionFile + ",\nfor go tool pprof, and " + summaryFile + ".\n\n" +
+			"writes; a second one aborts. DIR gets " + profileFile + ", " + distributionFile + " and\n" + connectionsFile + ", for go tool pprof, and " + summaryFile + ".\n\n" +
 			"Example:\n   sudo beamprof record --node VerneMQ@10.0.0.1 --duration 30s",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "pid", Usage: "profile the VM that is process `N`", DefaultText: "the only one there is"},
@@ -53,6 +54,7 @@ func (a *app) recordCommand() *cli.Command {
 			&cli.StringFlag{Name: "callers", Value: "frames", Usage: "show who asked as `frames` below the one that was asked, as labels, or none"},
 			&cli.StringFlag{Name: "distribution", Value: "totals", Usage: "count the traffic with other nodes: `totals` without a probe in the VM; messages too, full or sampled where there are many; or off"},
 			&cli.StringSliceFlag{Name: "log", Usage: "read the VM's log from `FILE`; may be given more than once (default: the log files it has open)"},
+			&cli.StringFlag{Name: "connections", Value: connectionsTotals, Usage: "look at connections to the VM's listeners: `totals` or off"},
 			&cli.StringFlag{Name: "output", Usage: "write into `DIR`, new or empty (default: beamprof-<node or pid>-<time>)"},
 		},
 		Action: func(c *cli.Context) error {
@@ -97,6 +99,10 @@ func parseRecord(c *cli.Context) (recordOptions, error) {
 	o.distribution = c.String("distribution")
 	if _, known := distributionModes[o.distribution]; !known && o.distribution != distributionOff {
 		return o, usagef("invalid value %q for --distribution: choose full, sampled, totals or off", o.distribution)
+	}
+	o.connections = c.String("connections")
+	if o.connections != connectionsTotals && o.connections != connectionsOff {
+		return o, usagef("invalid value %q for --connections: choose totals or off", o.connections)
 	}
 	if !c.IsSet("rules") {
 		return o, nil
@@ -166,6 +172,16 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		defer r.logs.session.Close()
 		defer r.logs.end()
 	}
+	if o.connections != connectionsOff {
+		c, err := t.OpenConnections()
+		if err != nil {
+			r.noConnections = err
+		} else {
+			defer c.Close()
+			r.connections = recordConnections(ctx, c)
+			defer r.connections.end()
+		}
+	}
 	if err := a.sample(ctx, s, o, r); err != nil {
 		return err
 	}
@@ -174,6 +190,9 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 	}
 	if r.distribution != nil {
 		r.distribution.end()
+	}
+	if r.connections != nil {
+		r.connections.end()
 	}
 	return a.finish(r, s.Stats(), output)
 }

@@ -26,6 +26,8 @@ type recorder struct {
 
 	distribution   *distributionRecorder // nil if the traffic with other nodes is not looked at
 	noDistribution error                 // why not, if it should be
+	connections    *connectionRecorder   // nil if connections are not looked at
+	noConnections  error                 // why not, if they should be
 
 	logs   *logRecorder // nil if the logs are not read
 	noLogs error        // why not, if they should be
@@ -60,6 +62,14 @@ func (r *recorder) files(stats sampler.Stats) ([]outputFile, *summary.Summary, e
 		if condensed.Distribution, further, err = r.distribution.condense(r.info.PID, nodeName(r.info)); err != nil {
 			condensed.Warnings = append(condensed.Warnings, "the traffic with other nodes is missing: "+err.Error())
 		}
+	}
+	if r.connections != nil {
+		var files []outputFile
+		var err error
+		if condensed.Connections, files, err = r.connections.condense(r.info.PID, nodeName(r.info)); err != nil {
+			condensed.Warnings = append(condensed.Warnings, "the connections are missing: "+err.Error())
+		}
+		further = append(further, files...)
 	}
 	if r.logs != nil {
 		r.logs.condense(condensed)
@@ -116,6 +126,12 @@ func (r *recorder) warnings(stats sampler.Stats) []string {
 	}
 	if r.noLogs != nil {
 		warnings = append(warnings, logWarning(r.noLogs))
+	}
+	if r.noConnections != nil {
+		warnings = append(warnings, "connections were not counted: "+r.noConnections.Error())
+	}
+	if r.connections != nil {
+		warnings = append(warnings, r.connections.warnings()...)
 	}
 	if r.failure != nil {
 		warnings = append(warnings, "the sampling ended early: "+r.failure.Error())

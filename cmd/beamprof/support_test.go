@@ -16,6 +16,7 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/connections"
 	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/host"
 	"github.com/beamprof/beamprof/collector/logs"
@@ -96,6 +97,21 @@ func (t inventedTarget) OpenDistribution(distribution.Options) (distributionSess
 }
 
 func (t inventedTarget) OpenLogs(logs.Options) (logSession, error) { return nil, logs.ErrNoLog }
+
+func (t inventedTarget) OpenConnections() (connectionSession, error) {
+	return inventedConnections{}, nil
+}
+
+// inventedConnections has no listener.
+type inventedConnections struct{}
+
+func (inventedConnections) Run(ctx context.Context, _ func(connections.Event)) error {
+	<-ctx.Done()
+	return nil
+}
+func (inventedConnections) Totals() ([]connections.Totals, error) { return nil, nil }
+func (inventedConnections) Stats() connections.Stats              { return connections.Stats{} }
+func (inventedConnections) Close() error                          { return nil }
 
 // inventedDistribution has a peer with nothing said.
 type inventedDistribution struct{}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/connections"
 	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/host"
 	"github.com/beamprof/beamprof/collector/logs"
@@ -26,6 +27,7 @@ type target interface {
 	Modules() []string // that are loaded
 	Open(options sampler.Options) (session, error)
 	OpenDistribution(options distribution.Options) (distributionSession, error)
+	OpenConnections() (connectionSession, error)
 	OpenLogs(options logs.Options) (logSession, error)
 	Close() error
 }
@@ -50,6 +52,15 @@ type distributionSession interface {
 type logSession interface {
 	Run(ctx context.Context)
 	Result() logs.Result
+	Close() error
+}
+
+// connectionSession looks at the connections to one VM's listeners; see
+// connections.Session.
+type connectionSession interface {
+	Run(ctx context.Context, handle func(connections.Event)) error
+	Totals() ([]connections.Totals, error)
+	Stats() connections.Stats
 	Close() error
 }
 
@@ -94,6 +105,14 @@ func (t attached) OpenDistribution(options distribution.Options) (distributionSe
 
 func (attached) OpenLogs(options logs.Options) (logSession, error) {
 	s, err := logs.Open(options)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (t attached) OpenConnections() (connectionSession, error) {
+	s, err := connections.Open(t.PID)
 	if err != nil {
 		return nil, err
 	}

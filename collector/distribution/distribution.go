@@ -76,6 +76,10 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := kernel.Subscribe(); err != nil {
+		kernel.Close()
+		return nil, err
+	}
 	s := &Session{target: target, connections: newConnections(target, kernel), stats: Stats{Detail: options.Detail}}
 	if options.Detail != Totals {
 		if s.probes, err = newProbes(target, options.Detail); err != nil {

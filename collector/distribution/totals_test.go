@@ -47,6 +47,9 @@ func follow(t *testing.T, target *beam.Target) *connections {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { kernel.Close() })
+	if err := kernel.Subscribe(); err != nil {
+		t.Fatal(err)
+	}
 	c := newConnections(target, kernel)
 	if err := c.begin(); err != nil {
 		t.Fatal(err)

@@ -63,45 +63,51 @@ type Socket struct {
 
 // Namespace is a network namespace whose sockets are asked for.
 type Namespace struct {
+	pid       int
 	questions *netlink.Conn
-	destroyed *netlink.Conn
+	destroyed *netlink.Conn // nil before Subscribe
 }
 
 // closedBuffer is the size of the receive buffer for sockets that go away, in
 // bytes: about 10 000 of them.
 const closedBuffer = 8 << 20
 
-// Open opens the network namespace of a process. Its
-// error wraps os.ErrPermission without CAP_SYS_ADMIN.
-func Open(pid int) (_ *Namespace, err error) {
-	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+// Open opens the network namespace of a process. Its error wraps
+// os.ErrPermission without CAP_SYS_ADMIN.
+func Open(pid int) (*Namespace, error) {
+	questions, err := dial(pid)
 	if err != nil {
-		return nil, fmt.Errorf("open the VM's network namespace: %w", err)
-	}
-	defer namespace.Close()
-	config := netlink.Config{NetNS: int(namespace.Fd())}
-	n := &Namespace{}
-	if n.questions, err = netlink.Dial(unix.NETLINK_SOCK_DIAG, &config); err != nil {
 		return nil, fmt.Errorf("ask the kernel for the VM's sockets: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			n.Close()
-		}
-	}()
-	if n.destroyed, err = netlink.Dial(unix.NETLINK_SOCK_DIAG, &config); err != nil {
-		return nil, fmt.Errorf("ask the kernel for closed sockets: %w", err)
+	return &Namespace{pid: pid, questions: questions}, nil
+}
+
+// dial opens a netlink socket in the network namespace of a process.
+func dial(pid int) (*netlink.Conn, error) {
+	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer namespace.Close()
+	return netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{NetNS: int(namespace.Fd())})
+}
+
+// Subscribe makes the kernel tell of sockets that go away: see Closed.
+func (n *Namespace) Subscribe() (err error) {
+	if n.destroyed, err = dial(n.pid); err != nil {
+		return fmt.Errorf("ask the kernel for closed sockets: %w", err)
 	}
 	// Without the privilege to exceed the system's limit it is only smaller.
 	_ = n.destroyed.SetReadBuffer(closedBuffer)
 	for _, group := range []uint32{unix.SKNLGRP_INET_TCP_DESTROY, unix.SKNLGRP_INET6_TCP_DESTROY} {
 		if err = n.destroyed.JoinGroup(group); err != nil {
-			return nil, fmt.Errorf("ask the kernel for closed sockets: %w", err)
+			return fmt.Errorf("ask the kernel for closed sockets: %w", err)
 		}
 	}
-	return n, nil
+	return nil
 }
 
+// Close closes what was opened.
 func (n *Namespace) Close() error {
 	errs := []error{n.questions.Close()}
 	if n.destroyed != nil {

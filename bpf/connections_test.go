@@ -1,0 +1,42 @@
+package bpf
+
+import (
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+func TestLoadConnections(t *testing.T) {
+	p, err := LoadConnections()
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && os.Getenv("BEAMPROF_REQUIRE_BPF") != "1" {
+		t.Skipf("SKIP: loading BPF programs needs root: %v", err)
+	}
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		t.Fatalf("%+v", verifier)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, program := range []*ebpf.Program{p.FromOutside, p.FromTarget, p.Reset} {
+		info, err := program.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verified, ok := info.VerifiedInstructions(); ok {
+			t.Logf("%s: the verifier walked %d instructions of at most a million", info.Name, verified)
+		}
+	}
+	if err := errors.Join(p.AddListener([16]byte{15: 1}, 1883, 0), p.AddListener([16]byte{}, 1883, NotTheTargets), p.Set(ConnectionSettings{})); err != nil {
+		t.Fatal(err)
+	}
+	if totals, err := p.Totals(0); err != nil || totals != (ConnectionTotals{}) {
+		t.Errorf("totals of no connections: %v, %v", totals, err)
+	}
+	if failed, missed, err := p.Lost(); failed+missed != 0 || err != nil {
+		t.Errorf("lost of no connections: %d, %d, %v", failed, missed, err)
+	}
+}

@@ -1,0 +1,205 @@
+// Package connections tells of the TCP connections to a VM's listeners: who
+// opened and closed them and how long they lasted, from raw tracepoints where
+// sockets change their state. The VM is not touched, and what is counted costs
+// it about a microsecond per connection.
+//
+// Its way through: listeners.go (where the VM listens) → learn.go (its network
+// namespace, as the kernel knows it) → record.go (what the kernel side says) →
+// table.go (one Connection from first to last).
+package connections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/perf"
+	"golang.org/x/sys/unix"
+
+	"github.com/beamprof/beamprof/bpf"
+)
+
+// Totals are exact, also if events are lost.
+type Totals struct {
+	Listener       *Listener
+	Opened, Closed uint64 // in the session; closed ones may have been opened before it
+	ClosedByPeer   uint64 // of Closed
+	ClosedByTarget uint64 // of Closed
+}
+
+// Stats are what a session could not do.
+type Stats struct {
+	Lost      uint64 // events that did not arrive; the totals have them
+	Uncounted uint64 // changes of sockets, of any process, that may be missing in the totals
+	Malformed uint64 // records that make no sense
+}
+
+// Session looks at the connections of one VM from Open to Close.
+type Session struct {
+	programs  *bpf.ConnectionPrograms
+	links     []link.Link
+	reader    *perf.Reader
+	settings  bpf.ConnectionSettings
+	listeners *listeners
+	table     *table
+	pending   pending
+	malformed uint64
+}
+
+// Buffers of all CPUs together, in bytes, and of one at least and at most.
+const (
+	buffers       = 16 << 20
+	smallest      = 256 << 10
+	largest       = 4 << 20
+	readInterval  = 100 * time.Millisecond
+	closeInterval = 20 * time.Millisecond // for what happened just before the end
+)
+
+// Open finds the listeners of the process pid and attaches. Counting begins with
+// Run. Errors wrap os.ErrPermission if privileges are missing.
+func Open(pid int) (_ *Session, err error) {
+	s := &Session{}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.programs, err = bpf.LoadConnections(); err != nil {
+		return nil, err
+	}
+	if s.listeners, err = findListeners(pid, s.programs); err != nil {
+		return nil, err
+	}
+	for _, one := range []struct {
+		tracepoint string
+		program    *ebpf.Program
+	}{
+		{"tcp_receive_reset", s.programs.Reset},
+		{"inet_sock_set_state", s.programs.FromOutside},
+		{"inet_sock_set_state", s.programs.FromTarget},
+	} {
+		attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: one.tracepoint, Program: one.program})
+		if err != nil {
+			return nil, fmt.Errorf("attach to the tracepoint %s: %w", one.tracepoint, err)
+		}
+		s.links = append(s.links, attached)
+	}
+	if s.settings, err = learn(pid, s.programs); err != nil {
+		return nil, err
+	}
+	s.reader, err = perf.NewReaderWithOptions(s.programs.Events, bufferSize(), perf.ReaderOptions{Watermark: smallest / 4})
+	if err != nil {
+		return nil, fmt.Errorf("opening the output buffers of the probe of connections: %w", err)
+	}
+	s.table = newTable(s.listeners)
+	return s, nil
+}
+
+func bufferSize() int {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return smallest
+	}
+	return min(max(buffers/cpus, smallest), largest)
+}
+
+// Run counts until ctx is done, and calls handle for every event, in the order
+// of their times, from this goroutine. An event and its connection are handle's
+// to keep; a connection is completed by later events.
+func (s *Session) Run(ctx context.Context, handle func(Event)) error {
+	if err := s.programs.Set(s.settings); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		if err := s.read(time.Now().Add(readInterval), handle); err != nil {
+			return err
+		}
+	}
+	s.settings.Net = 0
+	return errors.Join(s.programs.Set(s.settings), s.read(time.Now().Add(closeInterval), handle))
+}
+
+// read reads what comes until a time and handles what cannot be overtaken any more.
+func (s *Session) read(until time.Time, handle func(Event)) error {
+	var record perf.Record
+	s.reader.SetDeadline(until)
+	for {
+		err := s.reader.ReadInto(&record)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			// All that was written before the deadline is read.
+			limit := now() - uint64(time.Since(until)) - uint64(overtaking)
+			if s.settings.Net == 0 {
+				limit = ^uint64(0)
+			}
+			s.handle(limit, handle)
+			return nil
+		case perf.IsUnknownEvent(err):
+			continue
+		case err != nil:
+			return fmt.Errorf("reading connections: %w", err)
+		}
+		if record.LostSamples > 0 { // counted by the kernel side
+			continue
+		}
+		if !s.pending.add(record.RawSample) {
+			s.malformed++
+		}
+		if len(s.pending) >= maxPending {
+			s.handle(^uint64(0), handle)
+		}
+	}
+}
+
+func (s *Session) handle(limit uint64, handle func(Event)) {
+	s.pending.flush(limit, func(r *record) { s.table.add(r, handle) })
+}
+
+// now is CLOCK_MONOTONIC in nanoseconds.
+func now() uint64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // cannot fail
+	return uint64(t.Nano())
+}
+
+// Totals returns what was counted for each listener, also those that nobody
+// connected to. It is complete when Run has returned.
+func (s *Session) Totals() ([]Totals, error) {
+	var all []Totals
+	for _, l := range s.listeners.all {
+		sum, err := s.programs.Totals(l.number)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Totals{Listener: l, Opened: sum.Opened, Closed: sum.Closed, ClosedByPeer: sum.ClosedByPeer, ClosedByTarget: sum.ClosedByTarget})
+	}
+	return all, nil
+}
+
+// Stats returns the counts of the session; complete when Run has returned.
+func (s *Session) Stats() Stats {
+	stats := Stats{Malformed: s.malformed}
+	if failed, missed, err := s.programs.Lost(); err == nil {
+		stats.Lost, stats.Uncounted = failed, missed
+	}
+	return stats
+}
+
+// Close detaches everything.
+func (s *Session) Close() error {
+	var errs []error
+	for _, l := range s.links {
+		errs = append(errs, l.Close())
+	}
+	if s.reader != nil {
+		errs = append(errs, s.reader.Close())
+	}
+	if s.programs != nil {
+		errs = append(errs, s.programs.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,163 @@
+package connections
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/beamprof/beamprof/internal/testsupport"
+)
+
+// watched is a session that looks at this very process.
+type watched struct {
+	*Session
+	t      *testing.T
+	stop   context.CancelFunc
+	done   chan error
+	events []Event
+}
+
+// watch begins to look at the listeners that a process has now.
+func watch(t *testing.T, pid int) *watched {
+	t.Helper()
+	testsupport.RequireBPF(t)
+	s, err := Open(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	ctx, stop := context.WithCancel(t.Context())
+	w := &watched{Session: s, t: t, stop: stop, done: make(chan error, 1)}
+	running := make(chan bool)
+	var once sync.Once
+	go func() {
+		once.Do(func() { close(running) })
+		w.done <- s.Run(ctx, func(e Event) { w.events = append(w.events, e) })
+	}()
+	<-running
+	time.Sleep(20 * time.Millisecond)
+	return w
+}
+
+// end ends it and returns the totals of a listener.
+func (w *watched) end(l net.Listener) Totals {
+	w.t.Helper()
+	w.stop()
+	if err := <-w.done; err != nil {
+		w.t.Fatal(err)
+	}
+	all, err := w.Totals()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if stats := w.Stats(); stats != (Stats{}) {
+		w.t.Errorf("not all was seen: %+v", stats)
+	}
+	for _, one := range all {
+		if one.Listener.Address == address(l) {
+			return one
+		}
+	}
+	w.t.Fatalf("no listener %v among %+v", l.Addr(), all)
+	return Totals{}
+}
+
+func address(l net.Listener) netip.AddrPort {
+	at := l.Addr().(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+}
+
+func listen(t *testing.T, network, at string) net.Listener {
+	t.Helper()
+	l, err := net.Listen(network, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+// pair connects to a listener and returns both ends.
+func pair(t *testing.T, l net.Listener, network, at string) (client, server *net.TCPConn) {
+	t.Helper()
+	c, err := net.Dial(network, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.(*net.TCPConn), s.(*net.TCPConn)
+}
+
+// gone waits until the other end has closed.
+func gone(t *testing.T, c net.Conn) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	if n, err := c.Read(make([]byte, 1)); err == nil || n > 0 || os.IsTimeout(err) {
+		t.Fatalf("not closed: %d, %v", n, err)
+	}
+}
+
+func TestWhoCloses(t *testing.T) {
+	for name, test := range map[string]struct {
+		close func(t *testing.T, client, server *net.TCPConn)
+		want  ClosedBy
+	}{
+		"client": {func(t *testing.T, client, server *net.TCPConn) { client.Close(); gone(t, server); server.Close() }, ClosedByPeer},
+		"server": {func(t *testing.T, client, server *net.TCPConn) { server.Close(); gone(t, client); client.Close() }, ClosedByTarget},
+		"client's reset": {func(t *testing.T, client, server *net.TCPConn) {
+			client.SetLinger(0)
+			client.Close()
+			gone(t, server)
+			server.Close()
+		}, ClosedByPeer},
+		"server's reset": {func(t *testing.T, client, server *net.TCPConn) {
+			server.SetLinger(0)
+			server.Close()
+			gone(t, client)
+			client.Close()
+		}, ClosedByTarget},
+		"server with data unread": {func(t *testing.T, client, server *net.TCPConn) {
+			client.Write([]byte("x"))
+			server.SetReadDeadline(time.Now().Add(10 * time.Second))
+			server.Read(nil)
+			time.Sleep(10 * time.Millisecond)
+			server.Close()
+			gone(t, client)
+			client.Close()
+		}, ClosedByTarget},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := listen(t, "tcp", "127.0.0.1:0")
+			w := watch(t, os.Getpid())
+			for range 10 {
+				client, server := pair(t, l, "tcp", l.Addr().String())
+				test.close(t, client, server)
+			}
+			got := w.end(l)
+			want := Totals{Listener: got.Listener, Opened: 10, Closed: 10}
+			if test.want == ClosedByPeer {
+				want.ClosedByPeer = 10
+			} else {
+				want.ClosedByTarget = 10
+			}
+			if got != want {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+			for _, e := range w.events {
+				if c := e.Connection; c.By != test.want || c.Opened == 0 || c.Closed < c.Opened {
+					t.Errorf("%+v", c)
+				}
+			}
+			if len(w.events) != 20 {
+				t.Errorf("%d events, want 20", len(w.events))
+			}
+		})
+	}
+}
