@@ -229,10 +229,12 @@ func bases(times map[string]int64) string {
 	return strings.Join(parts, ", ")
 }
 
-// printAblation prints each load's part of the workloads that the loads cause.
+// printAblation prints each load's part of the workloads that the loads cause,
+// and of the CPU time that they cost alone, both without the VM's own.
 func printAblation(scenario string, measured *[2]attributed, truth *testbed.Ablation) {
 	for i, node := range truth.Nodes {
-		fmt.Printf("\n%s, node %d: idle %.2f cores, with all loads %.2f\n", scenario, i+1, node.IdleCores, node.MixCores)
+		fmt.Printf("\n%s, node %d: idle %.2f cores, with all loads %.2f; work of all loads %.2f cores, of each alone in sum %.2f\n",
+			scenario, i+1, node.IdleCores, node.MixCores, node.MixWorkCores, node.SumWorkCores)
 		var all float64
 		shares := map[string]float64{}
 		for _, load := range truth.Loads {
@@ -243,7 +245,7 @@ func printAblation(scenario string, measured *[2]attributed, truth *testbed.Abla
 		}
 		for _, load := range node.Loads {
 			is := shares[load.Name] / max(all, 1e-9)
-			fmt.Printf("  %-10s %6.1f%%  alone it costs %6.1f%%  %+5.1f\n", load.Name, 100*is, 100*load.Share, 100*(is-load.Share))
+			fmt.Printf("  %-10s %6.1f%%  alone it costs %6.1f%%  %+5.1f\n", load.Name, 100*is, 100*load.WorkShare, 100*(is-load.WorkShare))
 		}
 	}
 }

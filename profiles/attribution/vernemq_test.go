@@ -35,7 +35,7 @@ func TestVerneMQ(t *testing.T) {
 		// Anti-entropy.
 		{w.sample(fsm, "internal lock", "vmq_swc_exchange_fsm:prepare/3"), "ae_exchange", "process"},
 		{w.sample("vmq_swc_exchange_fsm:'-as_event/1-fun-0-'/2", "", "gen_statem:send/2"), "ae_exchange", "process"},
-		{w.sample("gen_statem:send/2 < vmq_swc_exchange_fsm:init/1", "", "gen_statem:send/2"), "ae_exchange", "parent"},
+		{w.sample("gen_statem:send/2", "", "gen_statem:send/2"), "ae_exchange", "process"},
 		{w.sample("proc_lib:init_p/5", "internal repair", "vmq_swc_exchange_fsm:local_sync_repair/3"), "ae_exchange", "stack"},
 		{w.sample("vmq_swc_exchange_sup_metaN", "call start_child", "supervisor:handle_call/3"), "ae_exchange", "process"},
 		{w.sample(store, "call lock", "vmq_swc_store:handle_call/3"), "ae_exchange", "request"},
@@ -46,6 +46,10 @@ func TestVerneMQ(t *testing.T) {
 		{w.sample(store, "info sync", "vmq_swc_store:handle_info/2"), "ae_exchange", "request"},
 		{w.sample(store, "info sync_with", "vmq_swc_store:handle_info/2"), "ae_exchange", "request"},
 		{w.sample(store, "", "vmq_swc_store:fill_strip_save_batch/3"), "ae_exchange", "stack"},
+		{w.sample(store, "call sync_missing_init", "erlang:spawn_link/1"), "ae_exchange", "request"},
+		{w.sample(store, "call sync_repair_init", "vmq_swc_store:sync_repair_db_ops/6"), "ae_exchange", "request"},
+		{w.sample("vmq_swc_store:'-start_async_db_write/5-fun-0-'/4 < vmq_swc_store_metaN", ""), "ae_exchange", "process"},
+		{w.sample("vmq_swc_db_leveldb:'-handle_call/3-fun-1-'/4 < vmq_swc_db_metaN", "", "vmq_swc_store:'-handle_call/3-fun-5-'/3"), "ae_exchange", "stack"},
 		{w.sample(missing, "", "lists:flatmap_1/2", missing), "ae_exchange", "process"},
 		{w.sample("gen:reply/2 < vmq_swc_store_metaN", "", "gen:reply/2"), "ae_exchange", "parent"},
 		{w.sample(edist, "call apply", "vmq_swc_edist_srv:handle_call/3"), "ae_exchange", "request"},
@@ -54,6 +58,7 @@ func TestVerneMQ(t *testing.T) {
 		{w.sample(apply, "", "gen:do_call/4", "vmq_swc_store:rpc_sync_missing/3"), "ae_exchange", "stack"},
 		{w.sample("plumtree_metadata_exchange_fsm:init/1", "", "gen_fsm:loop/8"), "ae_exchange", "process"},
 		{w.sample("plumtree_metadata_hashtree", "call compare"), "ae_exchange", "process"},
+		{w.asked(w.sample("plumtree_metadata_manager", "call merge"), "process of another node"), "ae_exchange", "caller"},
 		{w.sample("plumtree_broadcast", "info exchange_tick"), "ae_exchange", "request"},
 
 		// Local writes, and what arrives from a peer.
@@ -61,6 +66,9 @@ func TestVerneMQ(t *testing.T) {
 		{w.sample(store, "call batch", "vmq_swc_store:process_write_op/3"), "client_churn", "request"},
 		{w.sample(store, "cast swc_broadcast", "vmq_swc_store:process_replicate_op/2"), "replication", "request"},
 		{w.sample(store, "", "vmq_swc_store:process_replicate_op/2"), "replication", "stack"},
+		{w.sample(store, "info async_db_write_done", "vmq_swc_store:process_replicate_op/2"), "replication", "stack"},
+		{w.sample(store, "info async_db_write_done", "vmq_swc_store:process_write_op/3"), "client_churn", "stack"},
+		{w.asked(w.sample("plumtree_metadata_manager", "call merge"), "plumtree_broadcast"), "replication", "caller"},
 		{w.sample(edist, "cast apply", "vmq_swc_edist_srv:handle_cast/2"), "replication", "request"},
 		{w.sample(apply, "", "gen_server:cast/2", "vmq_swc_store:rpc_broadcast/3"), "replication", "stack"},
 		{w.sample("gen_server:do_send/2 < vmq_swc_edist_metaN", "", "gen_server:do_send/2"), "replication", "stack"},
@@ -68,15 +76,17 @@ func TestVerneMQ(t *testing.T) {
 		{w.sample("vmq_swc_store_batcher_metaN", "", "vmq_swc_store_batcher:loop/1"), "client_churn", "process"},
 
 		// The database: decided by who called it.
-		{w.asked(w.sample(db, "call get", "eleveldb:get/3"), missing), "ae_exchange", "caller"},
+		{w.asked(w.sample(db, "call read", "eleveldb:get/3"), missing), "ae_exchange", "caller"},
 		{w.asked(w.sample(db, "call write"), store+" | call sync_repair"), "ae_exchange", "caller"},
 		{w.asked(w.sample(db, "call write"), store+" | cast swc_broadcast"), "replication", "caller"},
 		{w.asked(w.sample(db, "call write"), store+" | info do_gc"), "housekeeping", "caller"},
 		{w.asked(w.sample(db, "call write"), store+" | call batch", "vmq_swc_store_batcher_metaN"), "client_churn", "caller"},
-		{w.asked(w.sample(db, "call get"), action+" || vmq_swc_store:read/2 vmq_reg:register_subscriber_/6"), "client_churn", "caller"},
-		{w.asked(w.sample(db, "call get"), session+" || vmq_swc_store:read/2 vmq_reg:subscribe/3 vmq_mqtt_fsm:connected/2"), "client_churn", "caller"},
-		{w.asked(w.sample(db, "call get"), "vmq_reg_mgr"), "client_churn", "caller"},
-		{w.asked(w.sample(db, "call get"), "vmq_retain_srv"), "message_routing", "caller"},
+		{w.asked(w.sample(db, "call read"), action+" || vmq_swc_store:read/2 vmq_reg:register_subscriber_/6"), "client_churn", "caller"},
+		{w.asked(w.sample(db, "call read"), session+" || vmq_swc_store:read/2 vmq_reg:subscribe/3 vmq_mqtt_fsm:connected/2"), "client_churn", "caller"},
+		{w.asked(w.sample(db, "call read"), "vmq_reg_mgr"), "client_churn", "caller"},
+		{w.asked(w.sample(db, "call read"), "vmq_retain_srv"), "message_routing", "caller"},
+		{w.asked(w.sample("vmq_swc_dkm_metaN", "call read", "eleveldb:get/3"), missing), "ae_exchange", "caller"},
+		{w.asked(w.sample("leveled_bookie:init/1", "call get"), missing), "ae_exchange", "caller"},
 		{w.sample(db, "", loop), "housekeeping", "process"},
 
 		// Housekeeping.
@@ -99,14 +109,24 @@ func TestVerneMQ(t *testing.T) {
 		{w.sample(session, "", "vmq_mqtt_fsm:terminate/2", "vmq_mqtt_fsm:connected/2"), "client_churn", "stack"},
 		{w.sample(session, "", "vmq_reg:subscribe/3", "vmq_mqtt_fsm:connected/2"), "client_churn", "stack"},
 		{w.sample(session, "", "vmq_mqtt5_fsm:init/3"), "client_churn", "stack"},
+		{w.sample(session, "", "vmq_mqtt_fsm:auth_on_subscribe/4", "vmq_mqtt_fsm:connected/2"), "client_churn", "stack"},
+		{w.sample(session, "", "vmq_mqtt5_fsm:terminate_by_client/3", "vmq_mqtt5_fsm:connected/2"), "client_churn", "stack"},
 		{w.sample(session, "", "vmq_mqtt_fsm:connected/2"), "message_routing", "stack"},
+		{w.sample(session, "", "vmq_mqtt_fsm:check_in_flight/1", "vmq_mqtt_fsm:connected/2"), "message_routing", "stack"},
 		{w.sample(session, "", "vmq_reg_trie:fold/4", "vmq_reg:publish/4", "vmq_mqtt5_fsm:connected/2"), "message_routing", "stack"},
 		{w.sample(session, "", "vmq_ranch:loop_/1"), "client_churn", "process"},
 		{w.sample("cowboy_clear:connection_process/4", "", "vmq_mqtt_fsm:connected/2", "vmq_websocket:websocket_handle/2"), "message_routing", "stack"},
+		{w.sample("cowboy_clear:connection_process/4", "", "vmq_mqtt_pre_init:data_in/2", "vmq_websocket:websocket_handle/2"), "client_churn", "stack"},
+		{w.sample("supervisor:ranch_acceptors_sup/1", ""), "client_churn", "process"},
+		{w.sample("tls_connection:init/1", "", "tls_handshake:get_tls_handshakes/4"), "client_churn", "stack"},
 		{w.sample(queue, "call add_session", "vmq_queue:online/3"), "client_churn", "process"},
 		{w.sample(queue, "call cleanup", "vmq_queue:wait_for_offline/3"), "client_churn", "process"},
 		{w.sample(queue, "info DOWN", "vmq_reg:delete_subscriptions/1"), "client_churn", "process"},
 		{w.sample(queue, "cast enqueue", "vmq_queue:online/2"), "message_routing", "request"},
+		{w.sample(queue, "cast change_state", "vmq_queue:online/2"), "message_routing", "request"},
+		{w.sample(queue, "cast notify_recv", "vmq_queue:online/2"), "message_routing", "request"},
+		{w.asked(w.sample(queue, "call enqueue_many"), "vmq_cluster_com:'-process/2-fun-0-'/4"), "client_churn", "caller"},
+		{w.asked(w.sample(queue, "call enqueue_many"), session+" || vmq_shared_subscriptions:publish/4 vmq_mqtt_fsm:connected/2"), "message_routing", "caller"},
 		{w.sample("vmq_queue_sup_N", ""), "client_churn", "process"},
 		{w.sample("vmq_reg_sync", "call sync"), "client_churn", "process"},
 		{w.sample("vmq_reg_sync_action:init/1", ""), "client_churn", "process"},
@@ -118,9 +138,15 @@ func TestVerneMQ(t *testing.T) {
 
 		// Messages.
 		{w.sample("vmq_cluster_node:init/1", "", "gen_tcp:send/2"), "message_routing", "process"},
-		{w.sample("vmq_cluster_com:init/4", "", "vmq_reg:route/3"), "message_routing", "stack"},
-		{w.sample("vmq_cluster_com:init/4", "", "vmq_queue:enqueue_many/2"), "client_churn", "stack"},
+		{w.sample("vmq_cluster_com:init/3", "", "vmq_reg:route_remote_msg/4"), "message_routing", "stack"},
+		{w.sample("vmq_cluster_com:'-process/2-fun-0-'/4", "", "vmq_queue:enqueue_many/2"), "client_churn", "process"},
+		{w.sample("vmq_cluster_com:'-process/2-fun-1-'/5", "", "vmq_queue:enqueue_many/3"), "message_routing", "process"},
 		{w.sample("vmq_generic_msg_store:init/1", ""), "message_routing", "process"},
+		{w.asked(w.sample("vmq_generic_msg_store:init/1", "call delete"), queue+" | call cleanup"), "client_churn", "caller"},
+		{w.sample("vmq_reg:'-direct_plugin_exports/2-fun-3-'/3", "", "vmq_mqtt_fsm_util:plugin_receive_loop/2"), "message_routing", "process"},
+		{w.sample("vmq_fanout_shard_worker_N", "cast async_fold"), "message_routing", "process"},
+		{w.asked(w.sample("vmq_diversity_script_state:init/1", "call call_function"), session+" || gen_server:call/3 vmq_mqtt_fsm:auth_on_register/2 vmq_mqtt_fsm:init/3"), "client_churn", "caller"},
+		{w.asked(w.sample("epgsql_sock:init/1", "call command"), "vmq_diversity_script_state:init/1", session+" || vmq_mqtt_fsm:connected/2"), "message_routing", "caller"},
 
 		// The VM.
 		{state(w.sample("", ""), collector.StateBusyWait), "vm", "stack"},
@@ -153,11 +179,11 @@ func TestVerneMQSharedWork(t *testing.T) {
 	const db = "vmq_swc_db_metaN"
 	var samples, pool, logs []*collector.Sample
 	for range 6 {
-		samples = append(samples, w.asked(w.sample(db, "call get", "eleveldb:get/3"), "vmq_swc_store:'-handle_call/3-fun-4-'/4"))
+		samples = append(samples, w.asked(w.sample(db, "call read", "eleveldb:get/3"), "vmq_swc_store:'-handle_call/3-fun-4-'/4"))
 		pool = append(pool, w.native("Eleveldb", "#eleveldb::GetTask"))
 	}
 	for range 2 {
-		samples = append(samples, w.asked(w.sample(db, "call get", "eleveldb:get/3"), "vmq_reg_sync_action:'-init/1-fun-0-'/4"))
+		samples = append(samples, w.asked(w.sample(db, "call read", "eleveldb:get/3"), "vmq_reg_sync_action:'-init/1-fun-0-'/4"))
 		samples = append(samples, w.sample("vmq_queue:init/1", "call cleanup", "lager:log/4"))
 		pool = append(pool, w.native("1_scheduler")) // one of the pool's threads is called so
 		logs = append(logs, w.sample("lager_event", "cast log", "prim_file:write/2"))

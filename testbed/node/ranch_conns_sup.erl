@@ -4,7 +4,9 @@
 
 %% Kind is the workload of accepting connections; Protocol:start_link(Ref, self(), Transport, Opts).
 start_link(Ref, Listen, Acceptors, Transport, Protocol, Opts, Kind) ->
-    proc_lib:start_link(?MODULE, init, [Ref, Listen, Acceptors, Transport, Protocol, Opts, Kind]).
+    {ok, Pid} = proc_lib:start_link(?MODULE, init, [Ref, Listen, Acceptors, Transport, Protocol, Opts, Kind]),
+    ok = gen_tcp:controlling_process(Listen, Pid),
+    {ok, Pid}.
 
 init(Ref, Listen, Acceptors, Transport, Protocol, Opts, Kind) ->
     testbed_truth:be('ranch_conns_sup:init/7', Kind),

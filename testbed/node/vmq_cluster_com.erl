@@ -24,20 +24,30 @@ loop(Socket, Buffer) ->
     end.
 
 frames(<<"vmq-connect", L:32, _Node:L/binary, Rest/binary>>) -> frames(Rest);
-frames(<<"vmq-send", L:32, Messages:L/binary, Rest/binary>>) -> messages(Messages), frames(Rest);
+frames(<<"vmq-send", L:32, Messages:L/binary, Rest/binary>>) -> process(Messages), frames(Rest);
 frames(Rest) -> Rest.
 
-messages(<<"msg", L:32, Bytes:L/binary, Rest/binary>>) ->
+process(<<"msg", L:32, Bytes:L/binary, Rest/binary>>) ->
     testbed_truth:work(message_routing, msg),
     {Words, Message, Workload} = binary_to_term(Bytes),
     testbed_truth:work(Workload, msg),
     vmq_reg:route(Words, Message, Workload),
-    messages(Rest);
-messages(<<"enq", L:32, Bytes:L/binary, Rest/binary>>) ->
+    process(Rest);
+process(<<"enq", L:32, Bytes:L/binary, Rest/binary>>) ->
     testbed_truth:work(client_churn, enq),
     {Pid, Ref, SubscriberId, Messages} = binary_to_term(Bytes),
-    Answer = {Ref, vmq_reg:enqueue(SubscriberId, Messages)},
-    testbed_truth:sent(Pid, Answer),
-    Pid ! Answer,
-    messages(Rest);
-messages(<<>>) -> ok.
+    spawn(fun() ->
+              testbed_truth:be('vmq_cluster_com:-process/1-fun-0-/0', client_churn),
+              Answer = {Ref, enqueue_many(SubscriberId, Messages)},
+              testbed_truth:sent(Pid, Answer),
+              Pid ! Answer
+          end),
+    process(Rest);
+process(<<>>) -> ok.
+
+%% enqueue_many puts a migrated queue's messages into the client's queue here, if there is one.
+enqueue_many(SubscriberId, Messages) ->
+    case vmq_reg:get_queue_pid(SubscriberId) of
+        not_found -> {error, not_found};
+        Queue -> vmq_queue:enqueue_many(Queue, Messages)
+    end.

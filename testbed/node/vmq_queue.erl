@@ -5,7 +5,7 @@
 -behaviour(gen_fsm).
 -compile(nowarn_deprecated_function).
 -include("testbed.hrl").
--export([start_link/2, add_session/3, cleanup/2, migrate/2, enqueue/3, active/2, notify/2]).
+-export([start_link/2, add_session/3, cleanup/2, migrate/2, enqueue/3, enqueue_many/2, active/2, notify/2]).
 -export([init/1, online/2, online/3, offline/2, offline/3, wait_for_offline/2, wait_for_offline/3, drain/2, drain/3]).
 -export([handle_event/3, handle_sync_event/4, handle_info/3, terminate/3, code_change/4]).
 
@@ -31,8 +31,11 @@ cleanup(Queue, Reason) -> sync(Queue, {cleanup, Reason}).
 migrate(Queue, Node) -> sync(Queue, {migrate, Node}).
 
 enqueue(Queue, Message, Workload) -> gen_fsm:send_event(Queue, {enqueue, Message, Workload}).
-active(Queue, SessionPid) -> gen_fsm:send_event(Queue, {active, SessionPid}).
-notify(Queue, SessionPid) -> gen_fsm:send_event(Queue, {notify, SessionPid}).
+active(Queue, SessionPid) -> gen_fsm:send_event(Queue, {change_state, active, SessionPid}).
+notify(Queue, SessionPid) -> gen_fsm:send_event(Queue, {change_state, notify, SessionPid}).
+
+%% enqueue_many takes the messages of a queue that is drained on another node.
+enqueue_many(Queue, Messages) -> sync(Queue, {enqueue_many, Messages}).
 
 sync(Queue, Event) ->
     try gen_fsm:sync_send_event(Queue, Event, infinity)
@@ -54,7 +57,9 @@ offline({cleanup, _}, From, Queue) ->
     gone(From, Queue);
 offline({migrate, Node}, From, Queue) ->
     testbed_truth:work(client_churn, migrate),
-    start_drain(Node, From, Queue).
+    start_drain(Node, From, Queue);
+offline({enqueue_many, Messages}, _From, Queue) ->
+    {reply, ok, offline, store_many(Messages, Queue)}.
 
 offline(Event, Queue) -> {next_state, offline, store(Event, Queue)}.
 
@@ -68,16 +73,18 @@ online({cleanup, Reason}, From, Queue) ->
     {next_state, wait_for_offline, disconnect({cleanup, From}, Reason, Queue)};
 online({migrate, Node}, From, Queue) ->
     testbed_truth:work(client_churn, migrate),
-    {next_state, wait_for_offline, disconnect({migrate, Node, From}, session_taken_over, Queue)}.
+    {next_state, wait_for_offline, disconnect({migrate, Node, From}, session_taken_over, Queue)};
+online({enqueue_many, Messages}, _From, Queue) ->
+    {reply, ok, online, tell(store_many(Messages, Queue))}.
 
 online({enqueue, _, _} = Event, Queue) ->
     {next_state, online, tell(store(Event, Queue))};
-online({active, Pid}, #queue{session = {Pid, Monitor, _}, backlog = Backlog} = Queue) ->
-    testbed_truth:work(message_routing, active),
+online({change_state, active, Pid}, #queue{session = {Pid, Monitor, _}, backlog = Backlog} = Queue) ->
+    testbed_truth:work(message_routing, change_state),
     Pid ! {mail, self(), queue:to_list(Backlog)},
     {next_state, online, Queue#queue{session = {Pid, Monitor, passive}, backlog = queue:new()}};
-online({notify, Pid}, #queue{session = {Pid, Monitor, _}} = Queue) ->
-    testbed_truth:work(message_routing, notify),
+online({change_state, notify, Pid}, #queue{session = {Pid, Monitor, _}} = Queue) ->
+    testbed_truth:work(message_routing, change_state),
     {next_state, online, tell(Queue#queue{session = {Pid, Monitor, notify}})};
 online(_, Queue) ->
     {next_state, online, Queue}.
@@ -180,6 +187,9 @@ store({enqueue, Message, Workload}, #queue{backlog = Backlog, session = Session,
         false -> vmq_metrics:incr(queue_message_drop, 1), Queue
     end;
 store(_, Queue) -> Queue.
+
+store_many(Messages, Queue) ->
+    lists:foldl(fun(Message, Q) -> store({enqueue, Message, client_churn}, Q) end, Queue, Messages).
 
 %% tell says once that there is mail; the session then asks for it.
 tell(#queue{session = {Pid, Monitor, notify}, backlog = Backlog} = Queue) ->

@@ -1,7 +1,7 @@
 %% Registration of clients, subscriptions, and routing of messages.
 -module(vmq_reg).
 -export([register_subscriber/5, register_subscriber_/6, subscribe/3, delete_subscriptions/1]).
--export([publish/4, route/3, enqueue/2, get_queue_pid/1, get_queue_pid/2]).
+-export([publish/4, route/3, get_queue_pid/1, get_queue_pid/2]).
 
 -define(SYNC_TIMEOUT, 30000).
 -define(PAUSE, 100).
@@ -99,10 +99,3 @@ route(Words, {Topic, PubQoS, Payload}, Workload) ->
                               end;
                          (_, Acc) -> Acc
                       end, 0).
-
-%% enqueue puts a migrated queue's messages into the client's queue here, if there is one.
-enqueue(SubscriberId, Messages) ->
-    case get_queue_pid(SubscriberId) of
-        not_found -> {error, not_found};
-        Queue -> [vmq_queue:enqueue(Queue, M, client_churn) || M <- Messages], ok
-    end.

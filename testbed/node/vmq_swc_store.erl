@@ -202,7 +202,7 @@ strip_save_batch([], _Tag, Clock, Ops, #state{group = Group} = State) ->
     State#state{clock = Clock};
 strip_save_batch([{PKey, Old, New} | Rest], Tag, Clock, Ops, State) ->
     vmq_swc_dkm:replace(State#state.dkm, PKey, Old, New),
-    notify(PKey, swc_kv:value(Old), swc_kv:value(New), Tag, State),
+    event(PKey, swc_kv:value(Old), swc_kv:value(New), Tag, State),
     Put = {put, object_key(PKey), {PKey, swc_kv:strip(New, Clock)}},
     strip_save_batch(Rest, Tag, Clock, [Put | Ops], State).
 
@@ -216,8 +216,8 @@ local_object(PKey, #state{group = Group}) ->
 
 object_key(PKey) -> <<"o", (term_to_binary(PKey))/binary>>.
 
-notify(_, Same, Same, _, _) -> ok;
-notify({Prefix, _} = PKey, Old, New, Tag, #state{subscribers = Subscribers}) ->
+event(_, Same, Same, _, _) -> ok;
+event({Prefix, _} = PKey, Old, New, Tag, #state{subscribers = Subscribers}) ->
     [Pid ! {updated, PKey, Old, New, Tag} || {P, Pid} <- Subscribers, P =:= Prefix],
     ok.
 
