@@ -80,13 +80,13 @@ struct target {
 	__u32 process_heap;
 	__u32 process_hend;
 	__u32 process_dictionary;
-	__u32 dictionary_size;  /* in ProcDict: u32 arraySize */
+	__u32 dictionary_mask;  /* in ProcDict: u32 sizeMask */
+	__u32 dictionary_size;  /* in ProcDict: u32 usedSlots */
 	__u32 dictionary_slots; /* in ProcDict: first slot */
 	__u32 process_registered;
 	__u32 registered_name;  /* in struct reg_proc */
 	__u32 pid_index_shift;  /* where a pid's slot of the process table is in it */
 	__u32 pid_index_mask;
-	__u32 pad;
 	__u64 process_slots; /* the process table: address of its first slot */
 	__u64 initial_call;  /* the atom $initial_call, as a term */
 };

@@ -43,6 +43,7 @@ struct term {
 #define TAG_BOXED 2
 #define TAG_PID 3 /* low four bits: a pid of this node */
 #define ARITY_MAX 0xffffff /* MAX_ARITYVAL */
+#define ATOM_SHIFT 6       /* an atom's index is above it */
 #define POINTER(term) ((void *)((term) & ~7ULL))
 
 /* A process in the chain of callers; its stack and terms follow. */
@@ -117,6 +118,7 @@ struct {
 /* How often the identity of a process was looked for: it is not there yet in the
  * first microseconds of a process. */
 #define IDENTITY_ATTEMPTS 16
+#define IDENTITY_CHAIN 8 /* pairs of a slot that are looked at */
 struct identity_key {
 	__u64 pid; /* the operating system's tgid */
 	__u64 id;  /* the Erlang pid, as a term */
@@ -270,17 +272,21 @@ static __always_inline __u64 field(struct record *r, __u32 offset)
 	return *(__u64 *)&r->data[offset & (PROCESS_SIZE - 8)];
 }
 
-/* Reads tuple {key, Value} and, if key is wanted, value {M, F, A}. */
-static __always_inline int read_pair(struct header *h, __u64 term, __u64 wanted)
+/* Reads {key, {M, F, A}} if it has that key. While garbage is collected a tuple's
+ * header may be the address it was moved to; its elements are still there. */
+static __always_inline int read_pair(struct header *h, __u64 term, __u64 key)
 {
-	__u64 words[3];
+	__u64 words[3], header = 0;
 
 	if ((term & 3) != TAG_BOXED ||
 	    bpf_probe_read_user(words, sizeof(words), POINTER(term)) ||
-	    words[1] != wanted || (words[2] & 3) != TAG_BOXED)
+	    words[1] != key || (words[2] & 3) != TAG_BOXED)
 		return 0;
 	term = words[2];
-	if (bpf_probe_read_user(words, 8, POINTER(term)) || words[0] != (3 << 6))
+	bpf_probe_read_user(&header, 8, POINTER(term));
+	if ((header & 3) == TAG_BOXED)
+		bpf_probe_read_user(&header, 8, POINTER(header));
+	if (header != (3 << 6))
 		return 0;
 	return !bpf_probe_read_user(h->identity, sizeof(h->identity), POINTER(term) + 8);
 }
@@ -290,9 +296,9 @@ static __always_inline int read_pair(struct header *h, __u64 term, __u64 wanted)
 static __always_inline void read_identity(struct record *r, const struct target *t)
 {
 	struct identity_key key = {.pid = r->h.pid, .id = field(r, t->process_id)};
-	__u64 dictionary = field(r, t->process_dictionary), slots[16], slot, pair[2];
+	__u64 dictionary = field(r, t->process_dictionary), slot, term = 0, cell[2];
 	__u64 *known, first = 1;
-	__u32 size = 0;
+	__u32 mask = 0, size = 0;
 	int i;
 
 	if (!dictionary)
@@ -305,32 +311,25 @@ static __always_inline void read_identity(struct record *r, const struct target 
 	} else {
 		bpf_map_update_elem(&identified, &key, &first, BPF_ANY);
 	}
+	/* Linear hashing by the atom's index (erts/emulator/beam/erl_process_dict.c). */
+	bpf_probe_read_user(&mask, sizeof(mask), (void *)(dictionary + t->dictionary_mask));
 	bpf_probe_read_user(&size, sizeof(size), (void *)(dictionary + t->dictionary_size));
-	if (bpf_probe_read_user(slots, sizeof(slots), (void *)(dictionary + t->dictionary_slots)))
-		return;
-	for (i = 0; i < 16; i++) {
-		if (i >= size)
+	slot = (t->initial_call >> ATOM_SHIFT) & mask;
+	if (slot >= size)
+		slot &= mask >> 1;
+	bpf_probe_read_user(&term, 8, (void *)(dictionary + t->dictionary_slots + slot * 8));
+	/* A pair, or a list of pairs, whose cells may have been moved like tuples. */
+	for (i = 0; i < IDENTITY_CHAIN; i++) {
+		cell[0] = term;
+		cell[1] = 0;
+		if ((term & 3) == TAG_LIST &&
+		    bpf_probe_read_user(cell, sizeof(cell), POINTER(term)))
 			break;
-		slot = slots[i];
-		if ((slot & 3) == TAG_LIST) { /* a chain of pairs: its first one */
-			if (bpf_probe_read_user(pair, sizeof(pair), POINTER(slot)))
-				continue;
-			slot = pair[0];
-		} else {
-			pair[1] = 0;
-		}
-		if (read_pair(&r->h, slot, t->initial_call)) {
+		if (read_pair(&r->h, cell[0], t->initial_call)) {
 			r->h.flags |= SAMPLE_IDENTITY;
 			break;
 		}
-		if ((pair[1] & 3) != TAG_LIST) /* and its second */
-			continue;
-		if (bpf_probe_read_user(pair, sizeof(pair), POINTER(pair[1])))
-			continue;
-		if (read_pair(&r->h, pair[0], t->initial_call)) {
-			r->h.flags |= SAMPLE_IDENTITY;
-			break;
-		}
+		term = cell[1];
 	}
 }
 

@@ -120,7 +120,7 @@ func (s *Session) kernelTarget() bpf.Target {
 		ProcessId: uint32(l.Process.ID), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
 		ProcessHend: uint32(l.Process.HEnd), ProcessDictionary: uint32(l.Process.Dictionary),
 		ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
-		DictionarySize: uint32(l.Dictionary.UsedSlots), DictionarySlots: uint32(l.Dictionary.Slots),
+		DictionaryMask: uint32(l.Dictionary.SizeMask), DictionarySize: uint32(l.Dictionary.UsedSlots), DictionarySlots: uint32(l.Dictionary.Slots),
 		ProcessSlots: s.target.ProcessSlots(), PidIndexShift: uint32(l.PID.IndexShift), PidIndexMask: s.target.ProcessIndexMask(),
 		InitialCall: s.initialCall(),
 	}
