@@ -10,7 +10,8 @@ type SinkStats struct {
 	Failures       map[string]uint64 // attempts that failed, by reason
 	Dropped        map[string]uint64 // profiles given up, by reason
 	Folded         uint64            // samples whose stack or labels were made coarser to stay within the limits of servers
-	Cut            uint64            // samples whose stack was too deep
+	Cut            uint64            // samples whose stack was too deep and lost frames of its middle
+	LabelsLeftOut  uint64            // labels that a profile's series had no room for
 	QueuedProfiles int
 	QueuedBytes    int64
 	OldestQueued   time.Time // end of the oldest profile in the queue; zero if there is none

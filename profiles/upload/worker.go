@@ -19,12 +19,13 @@ import (
 // Why a profile is dropped besides what package sinks and spool say.
 const reasonSpool = "spool_error" // it could not be written to the queue
 
+// How long to wait after a failure: at first, and at most.
+var firstWait, longWait = 500 * time.Millisecond, 5 * time.Minute
+
 const (
-	firstWait  = 500 * time.Millisecond
-	longWait   = 5 * time.Minute
 	lastWords  = 3 * time.Second // for what can be sent without waiting when Run ends
 	maxWait    = 30 * time.Minute
-	passAfter  = 8   // failures of one profile before the one behind it is tried
+	passAfter  = 8   // failures of a profile before the one behind it is tried
 	maxMessage = 300 // bytes of an error that are kept
 )
 
@@ -222,7 +223,29 @@ func (w *worker) attempt(ctx context.Context, first **parcel) (*sinks.Failure, e
 	if next == nil {
 		return nil, nil
 	}
-	return w.deliver(ctx, next), nil
+	failure := w.deliver(ctx, next)
+	if failure != nil && next.failures >= passAfter {
+		failure, err = w.pass(ctx, next, failure)
+	}
+	return failure, err
+}
+
+// pass tells an outage from a profile that the server cannot bear, though it
+// does not say so: then the one behind it can be sent. If so, and the first
+// fails once more, it is dropped, lest it keep back all that follow.
+func (w *worker) pass(ctx context.Context, first *parcel, failure *sinks.Failure) (*sinks.Failure, error) {
+	second, err := w.next(first.number, nil)
+	if second == nil || err != nil {
+		return failure, err
+	}
+	if w.deliver(ctx, second) != nil {
+		return failure, nil
+	}
+	if failure = w.deliver(ctx, first); failure != nil && ctx.Err() == nil {
+		w.giveUp(first.number, failure.Reason)
+		failure = nil
+	}
+	return failure, nil
 }
 
 // next returns the first profile of the queue behind a number, known if it is
@@ -248,8 +271,9 @@ func (w *worker) next(after uint64, known *parcel) (*parcel, error) {
 			continue
 		}
 		w.mu.Lock()
-		w.counts.Folded += report.Folded
-		w.counts.Cut += report.Cut
+		w.counts.Folded += uint64(report.Folded)
+		w.counts.Cut += uint64(report.Cut)
+		w.counts.LabelsLeftOut += uint64(report.Labels)
 		w.mu.Unlock()
 		return &parcel{number: item.Number, deliver: deliver}, nil
 	}
@@ -266,10 +290,12 @@ func (w *worker) deliver(ctx context.Context, p *parcel) *sinks.Failure {
 	defer cancel()
 	err := p.deliver(attempt)
 	if err == nil {
-		w.queue.Remove(p.number)
+		sent := w.queue.Remove(p.number)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.counts.Sent++
+		if sent { // else Push made room meanwhile, and it is counted as dropped
+			w.counts.Sent++
+		}
 		w.counts.LastSuccess = time.Now()
 		return nil
 	}
@@ -288,8 +314,7 @@ func (w *worker) deliver(ctx context.Context, p *parcel) *sinks.Failure {
 
 // note counts a failed attempt and logs the first of its kind in a row.
 func (w *worker) note(reason string, err error) {
-	message := text.Clean(err.Error())
-	message = message[:min(len(message), maxMessage)]
+	message := limits.Short(text.Clean(err.Error()), maxMessage)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.counts.Failures[reason]++
@@ -300,6 +325,7 @@ func (w *worker) note(reason string, err error) {
 }
 
 func (w *worker) giveUp(number uint64, reason string) {
-	w.queue.Remove(number)
-	w.drop(reason)
+	if w.queue.Remove(number) {
+		w.drop(reason)
+	}
 }

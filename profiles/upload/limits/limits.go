@@ -6,6 +6,7 @@ package limits
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"unicode/utf8"
 
@@ -26,6 +27,9 @@ type Limits struct {
 // Servers are limits that the servers in docs/internals.md keep by default:
 // those of Pyroscope, the strictest, with room for what a protocol adds.
 var Servers = Limits{Samples: 16_000, Bytes: 4<<20 - 64<<10, Depth: 1000, LabelSets: 1000, Name: 1024}
+
+// None limits nothing: Apply only takes labels away.
+var None = Limits{Samples: math.MaxInt, Bytes: math.MaxInt, Depth: math.MaxInt, LabelSets: math.MaxInt, Name: math.MaxInt}
 
 // Report says what a profile lost.
 type Report struct {

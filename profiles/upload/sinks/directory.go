@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/pprof/profile"
 	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/profiles/upload/limits"
@@ -48,17 +49,40 @@ func (d *directory) removeTemporary() error {
 
 func (d *directory) Close() error { return nil }
 
+// Prepare leaves the profile as it is unless the sink has labels of its own or
+// allows only some: then they are those of the samples.
 func (d *directory) Prepare(p *Profile) (Delivery, limits.Report, error) {
-	name := fileName(p)
-	return func(context.Context) error {
-		if err := d.write(name, p.Data); err != nil {
-			return &Failure{Reason: ReasonLocal, Err: err}
+	name, data := fileName(p), p.Data
+	if len(d.config.Labels) > 0 || len(d.config.LabelAllow) > 0 {
+		var err error
+		if data, err = d.relabelled(data); err != nil {
+			return nil, limits.Report{}, err
 		}
-		if err := d.retain(time.Now()); err != nil {
+	}
+	return func(context.Context) error {
+		err := d.write(name, data)
+		if err == nil {
+			err = d.retain(time.Now())
+		}
+		if err != nil {
 			return &Failure{Reason: ReasonLocal, Err: err}
 		}
 		return nil
 	}, limits.Report{}, nil
+}
+
+func (d *directory) relabelled(data []byte) ([]byte, error) {
+	p, err := profile.ParseData(data)
+	if err != nil {
+		return nil, fmt.Errorf("read the profile: %w", err)
+	}
+	if len(d.config.LabelAllow) > 0 {
+		if _, err := limits.None.Apply(p, d.config.LabelAllow); err != nil {
+			return nil, err
+		}
+	}
+	withLabels(p, d.config.Labels)
+	return packed(p)
 }
 
 func fileName(p *Profile) string {

@@ -30,11 +30,13 @@ const (
 	ReasonInvalid  = "invalid"   // not a profile
 	ReasonTooOld   = "too_old"   // the server says so
 	ReasonTooLarge = "too_large" // the server says so
-	ReasonRefused  = "refused"   // anything else the server has against it
+	ReasonLabels   = "too_many_labels"
+	ReasonRefused  = "refused" // anything else the server has against it
 
 	ReasonNetwork      = "network"
 	ReasonTimeout      = "timeout"
-	ReasonUnauthorized = "unauthorized" // whatever is sent
+	ReasonUnauthorized = "unauthorized"   // whatever is sent
+	ReasonEndpoint     = "wrong_endpoint" // the server does not know what is asked of it
 	ReasonRateLimited  = "rate_limited"
 	ReasonServer       = "server_error"
 	ReasonLocal        = "local_error" // a full disk, a token that cannot be read
@@ -57,6 +59,16 @@ func New(c Config) (Sink, error) {
 	switch c.Type {
 	case TypeDirectory:
 		return newDirectory(c)
+	case TypePyroscope:
+		return newIngest(c)
+	case TypePyroscopePush:
+		return newPush(c)
+	case TypeOTLPGRPC, TypeParca:
+		return newOTLPGRPC(c)
+	case TypeOTLPHTTP:
+		return newOTLPHTTP(c)
+	case TypeHTTP:
+		return newPoster(c)
 	}
 	return nil, fmt.Errorf("type: %q is not known", c.Type)
 }

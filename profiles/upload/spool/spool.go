@@ -272,16 +272,17 @@ func (q *Queue) Next(after uint64, now time.Time) (*Item, error) {
 	return nil, nil
 }
 
-// Remove removes a payload; one that is gone is no error.
-func (q *Queue) Remove(number uint64) {
+// Remove removes a payload and tells whether it was still there.
+func (q *Queue) Remove(number uint64) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i, e := range q.entries {
 		if e.number == number {
 			q.remove(i)
-			return
+			return true
 		}
 	}
+	return false
 }
 
 func (q *Queue) remove(i int) {
