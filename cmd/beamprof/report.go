@@ -10,6 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/profiles/diagnosis"
 	"github.com/beamprof/beamprof/profiles/summary"
 )
 
@@ -25,49 +27,95 @@ func (a *app) reportCommand() *cli.Command {
 		Usage:     "prints the report of what was recorded",
 		UsageText: "beamprof report [options] DIR|FILE...",
 		ArgsUsage: "DIR|FILE...",
-		Description: "A DIR is what record wrote; a FILE is its summary.json, wherever it is now.\n\n" +
+		Description: "A DIR is what record wrote; a FILE is its summary.json, wherever it is now. Several nodes of one\n" +
+			"cluster that were recorded at the same time get one diagnosis: clients that hop from node to node,\n" +
+			"and exchanges that only the other node's log tells of, are seen together.\n\n" +
 			"Example:\n   beamprof report beamprof-VerneMQ@10.0.0.1-20260304T031244Z",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print summary.json instead"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "all", Usage: "print all there is, and not what fits a screen"},
+			&cli.BoolFlag{Name: "json", Usage: "print summary.json instead, or one document for several nodes"},
+		},
 		Action: func(c *cli.Context) error {
-			if !c.Args().Present() {
+			switch {
+			case !c.Args().Present():
 				return usagef("a DIR or FILE is missing")
+			case c.Bool("all") && c.Bool("json"):
+				return usagef("--all and --json exclude each other")
 			}
-			return a.report(c.Args().Slice(), c.Bool("json"))
+			return a.report(c.Args().Slice(), reportOptions{all: c.Bool("all"), json: c.Bool("json")})
 		},
 	}
 }
 
+type reportOptions struct{ all, json bool }
+
 // report prints all that can be read, and then says what could not.
-func (a *app) report(paths []string, asJSON bool) error {
+func (a *app) report(paths []string, o reportOptions) error {
 	var errs []error
-	printed := false
+	var recordings []recording
 	for _, path := range paths {
 		r, err := readRecording(path)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		err = a.print(func(w io.Writer) error {
-			if asJSON {
-				_, err := w.Write(r.json)
-				return err
-			}
-			if printed {
-				if _, err := fmt.Fprintln(w); err != nil {
-					return err
-				}
-			}
-			return r.summary.Report(w, styleFor(w), r.profile)
-		})
-		if err != nil {
-			return &outputError{err}
-		}
-		printed = true
+		recordings = append(recordings, r)
+	}
+	if err := a.print(func(w io.Writer) error { return printRecordings(w, recordings, o) }); err != nil {
+		return &outputError{err}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return &codeError{exitFailed, err}
 	}
 	return nil
+}
+
+// printRecordings prints recordings of different nodes as one cluster, and
+// others one after the other.
+func printRecordings(w io.Writer, recordings []recording, o reportOptions) error {
+	style := styleFor(w)
+	style.All = o.all
+	var nodes []*summary.Summary
+	var profiles []string
+	for _, r := range recordings {
+		nodes, profiles = append(nodes, r.summary), append(profiles, r.profile)
+	}
+	if summary.Joinable(nodes) {
+		cluster := summary.Join(nodes)
+		cluster.Diagnosis = diagnosis.Of(nodes, rulesOf(nodes))
+		if o.json {
+			return cluster.Write(w)
+		}
+		return cluster.Report(w, style, profiles)
+	}
+	for i, r := range recordings {
+		if o.json {
+			if _, err := w.Write(r.json); err != nil {
+				return err
+			}
+			continue
+		}
+		if i > 0 {
+			if _, err := fmt.Fprintln(w); err != nil {
+				return err
+			}
+		}
+		if err := r.summary.Report(w, style, r.profile); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rulesOf returns the built-in rule set that the nodes were recorded with; that
+// for any system if they were recorded with others.
+func rulesOf(nodes []*summary.Summary) *attribution.Rules {
+	for _, n := range nodes {
+		if rules, ok := attribution.Builtin(n.Rules); ok {
+			return rules
+		}
+	}
+	return &attribution.Rules{}
 }
 
 // recording is what there is of a recording.

@@ -2,10 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/beamprof/beamprof/profiles/summary"
 )
 
 // recorded makes a recording of the invented VM and returns its directory.
@@ -70,4 +73,54 @@ func TestReportOfAnEmptyDirectory(t *testing.T) {
 	if code != 1 || !strings.Contains(stderr, summaryFile+": no such file") {
 		t.Errorf("exit code %d: %s", code, stderr)
 	}
+}
+
+// TestReportOfACluster: several nodes get one diagnosis, of all their evidence.
+func TestReportOfACluster(t *testing.T) {
+	var files []string
+	for i, node := range []string{"a@h", "b@h"} {
+		s, err := summary.Read(strings.NewReader(string(must(os.ReadFile(filepath.Join(recorded(t), summaryFile))))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Target.Node, s.Rules, s.CPU.Samples = node, "vernemq", 1000
+		s.Workloads = []summary.Workload{{Name: "ae_exchange", Seconds: 9, Share: 0.9, WithoutVM: 0.97}}
+		s.Logs = []summary.Log{}
+		if i == 1 { // only the node that fetches writes about exchanges
+			s.Logs = []summary.Log{{Signal: "empty_sync", Count: 90, InWindow: 90, Values: []summary.LogValues{{Fields: map[string]string{"peer": "'a@h'"}, Count: 90, InWindow: 90}}}}
+		}
+		file := filepath.Join(t.TempDir(), node+".json")
+		f, err := os.Create(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.Write(f), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	stdout, stderr, code := runIn(t, broker(), append([]string{"report"}, files...)...)
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, stderr)
+	}
+	for _, want := range []string{"A cluster: 2 nodes", "likely    inconsistent cluster state", "a@h: ae_exchange has 97% of the work", "b@h from a@h"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	stdout, _, code = runIn(t, broker(), append([]string{"report", "--json"}, files...)...)
+	var c summary.Cluster
+	if err := json.Unmarshal([]byte(stdout), &c); err != nil || code != 0 || len(c.Nodes) != 2 || c.Diagnosis[0].Verdict != summary.VerdictLikely {
+		t.Errorf("%v, exit code %d:\n%s", err, code, stdout)
+	}
+	if _, _, code := runIn(t, broker(), "report", "--json", "--all", files[0]); code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func must(content []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return content
 }

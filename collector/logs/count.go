@@ -12,7 +12,7 @@ import (
 // Bounds of what is kept of lines.
 const (
 	maxCombinations = 2000 // of values, per signal and file
-	maxListed       = 20   // of these, in a Count
+	maxListed       = 100  // of these, in a Count
 	maxExample      = 300  // bytes
 )
 

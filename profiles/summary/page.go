@@ -15,6 +15,7 @@ type Style struct {
 	Width   int  // columns; reports use 80 to 100, and 80 if it is 0
 	Color   bool // ANSI colours
 	Unicode bool // bars and arrows; plain ASCII otherwise
+	All     bool // all there is to say, and not what fits a screen
 }
 
 func (s Style) bounded() Style {

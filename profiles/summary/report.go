@@ -7,21 +7,36 @@ import (
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
-// How many lines the report's lists have at most: together they fit a screen.
-const (
-	maxWorkloads    = 8
-	maxUnattributed = 3
-	maxStates       = 5
-	maxThreads      = 3
-	maxKinds        = 6
-	maxRequests     = 5
-	maxFunctions    = 3
+// limit is how many lines a list of the report has at most.
+type limit struct{ screen, all int }
+
+// The lists that are always there: together they fit a screen.
+var (
+	maxWorkloads = limit{6, 12}
+	maxStates    = limit{3, 12}
+	maxKinds     = limit{3, 20}
 )
+
+// The lists that do not fit a screen.
+const (
+	maxUnattributed = 10
+	maxThreads      = 12
+	maxRequests     = 20
+	maxFunctions    = 20
+)
+
+func (r *report) limit(l limit) int {
+	if r.style.All {
+		return l.all
+	}
+	return l.screen
+}
 
 // minShare is the least share that gets its own line among states and threads.
 const minShare = 0.0005
 
-// Report prints the summary as text for people. profile is the path of the
+// Report prints the summary as text for people: what fits a screen, the
+// diagnosis first, or all there is. profile is the path of the
 // CPU profile that was recorded with it, for the commands that dig further;
 // empty if there is none.
 func (s *Summary) Report(w io.Writer, style Style, profile string) error {
@@ -31,17 +46,28 @@ func (s *Summary) Report(w io.Writer, style Style, profile string) error {
 	r.diagnosis()
 	if s.CPU.Samples > 0 {
 		r.workloads()
-		r.unattributed()
 		r.states()
-		r.threads()
 		r.processes()
-		r.requests()
-		r.functions()
 	}
-	r.logs()
-	r.distribution()
-	if s.CPU.Samples > 0 && profile != "" {
+	if style.All {
+		if s.CPU.Samples > 0 {
+			r.unattributed()
+			r.threads()
+			r.requests()
+			r.functions()
+		}
+		r.connections()
+		r.logs()
+		r.distribution()
+	} else {
+		r.brief()
+	}
+	switch {
+	case s.CPU.Samples == 0 || profile == "":
+	case style.All:
 		r.further(profile)
+	default:
+		r.next(profile)
 	}
 	_, err := r.page.WriteTo(w)
 	return err
@@ -59,8 +85,10 @@ func (r *report) header() {
 		name = "a VM without a node name"
 	}
 	r.line(r.bold(text.Fit(name, r.style.Width, r.ellipsis())))
-	r.item("Target", fmt.Sprintf("pid %d, OTP %s (erts %s, %s), %s", t.PID, text.Clean(t.OTPRelease),
-		text.Clean(t.ERTS), text.Clean(t.Flavor), plural(t.Schedulers, "scheduler")))
+	if r.style.All {
+		r.item("Target", fmt.Sprintf("pid %d, OTP %s (erts %s, %s), %s", t.PID, text.Clean(t.OTPRelease),
+			text.Clean(t.ERTS), text.Clean(t.Flavor), plural(t.Schedulers, "scheduler")))
+	}
 	r.item("Window", fmt.Sprintf("%s, %s s at %d Hz, Linux %s",
 		w.Start.UTC().Format("2006-01-02 15:04:05 UTC"), decimals(w.Duration, 1), w.Frequency, text.Clean(t.Kernel)))
 	switch w.Ended {
@@ -82,8 +110,10 @@ func (r *report) quality() {
 		cpu += fmt.Sprintf("; %s s sampled, kernel counted %s s (%+.1f%%)", decimals(c.SampledSeconds, 2), decimals(c.ProcessSeconds, 2), 100*a.Difference)
 	}
 	r.item("CPU", cpu)
-	r.item("Samples", fmt.Sprintf("%d taken, %d lost, %d truncated, %d partly unwound, %s unnamed",
-		c.Samples, c.Lost, c.Truncated, c.Partial, plural(c.UnsymbolizedFrames, "frame")))
+	if r.style.All || c.Lost > 0 {
+		r.item("Samples", fmt.Sprintf("%d taken, %d lost, %d truncated, %d partly unwound, %s unnamed",
+			c.Samples, c.Lost, c.Truncated, c.Partial, plural(c.UnsymbolizedFrames, "frame")))
+	}
 	switch {
 	case a.OK:
 	case a.Known:
@@ -134,7 +164,7 @@ var threadNotes = map[string]string{
 
 func (r *report) states() {
 	r.heading("WHAT THE CPU DID", "")
-	r.parts(r.States, maxStates, stateNotes, "")
+	r.parts(r.States, r.limit(maxStates), stateNotes, "")
 }
 
 func (r *report) threads() {
@@ -170,7 +200,7 @@ func (r *report) processes() {
 	without.share = without.seconds / r.CPU.total()
 	rest := row{seconds: r.CPU.total() - without.seconds, share: 1 - without.share, name: "other processes"}
 	var rows []row
-	for _, k := range r.ProcessKinds[:min(len(r.ProcessKinds), maxKinds)] {
+	for _, k := range r.ProcessKinds[:min(len(r.ProcessKinds), r.limit(maxKinds))] {
 		name, note := r.kind(k)
 		rows = append(rows, row{k.Seconds, k.Share, name, note})
 		rest.seconds -= k.Seconds

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/profiles/sampletest"
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
@@ -24,7 +26,10 @@ func render(t testing.TB, s *Summary, style Style, profile string) string {
 func TestReportGolden(t *testing.T) {
 	const profile = "beamprof-broker@10.0.0.1-20260304T031244Z/cpu.pb.gz"
 	golden(t, "report.txt", render(t, broker(info), Style{Unicode: true}, profile))
-	golden(t, "report-wide-colour.txt", render(t, broker(info), Style{Width: 200, Unicode: true, Color: true}, profile))
+	golden(t, "report-all.txt", render(t, broker(info), Style{Unicode: true, All: true}, profile))
+	golden(t, "report-wide-colour.txt", render(t, storm(), Style{Width: 200, Unicode: true, Color: true}, profile))
+	golden(t, "report-storm.txt", render(t, storm(), Style{Unicode: true}, profile))
+	golden(t, "report-storm-all.txt", render(t, storm(), Style{Unicode: true, All: true}, profile))
 	golden(t, "report-ascii.txt", render(t, broker(info), Style{}, "/tmp/it's here/cpu.pb.gz"))
 
 	troubled := info
@@ -41,8 +46,51 @@ func TestReportGolden(t *testing.T) {
 	golden(t, "report-empty.txt", render(t, NewBuilder(Options{Frequency: 99}).Summary(empty), Style{Unicode: true}, profile))
 }
 
+// storm is a summary with something in each section.
+func storm() *Summary {
+	s := broker(info)
+	s.Diagnosis = []Diagnosis{
+		{Cause: "client_connection_storm", About: "clients connect again before they were served", Verdict: VerdictLikely,
+			Evidence: []string{
+				"client_churn has 63% of the work, 0.17 of 0.34 cores", "71.3 connections/s, 95 in the busiest second",
+				"2140 CONNECTs of 120 client ids: 56% closed before their CONNACK, 31% with an id still connected",
+				"log: unknown_sync_event, 840 times (28.0/s); mostly state drain, event {cleanup,session_taken_over}",
+				"log: drain_failed, 40 times (1.3/s), and 210 since 02:40; mostly node 'broker@10.0.0.2', reason not_found",
+			},
+			Advice: []string{
+				"Let clients back off after a failed connect, exponentially and with a random part, and give them more time for the CONNACK.",
+				"Find the clients by the ids and addresses above; two devices with one id take each other's session for ever.",
+			}},
+		{Cause: "inconsistent_cluster_state", About: "the nodes' stores do not agree", Verdict: VerdictPossible,
+			Evidence: []string{"ae_exchange has 21% of the work, 0.06 of 0.34 cores", "log: no exchange that repeats the one before it"},
+			Surer:    []string{"record again in ten minutes: has it ended?"},
+			Advice:   []string{"Take the cluster down, remove the persisted data, and initialise it anew."}},
+		{Cause: "vm_busy_wait", Verdict: VerdictUnlikely, Evidence: []string{"schedulers spin for 11% of the CPU time, 0.04 of 0.34 cores"}, Advice: []string{}},
+		{Cause: "none_of_these", Verdict: VerdictUnlikely, Evidence: []string{"the most work, 63%, is client_churn"}, Advice: []string{}},
+	}
+	s.Connections = &Connections{
+		Listeners: []Listener{
+			{Address: "0.0.0.0:1883", Protocol: ProtocolMQTT, Opened: 2140, OpenedPerSecond: 71.3, PeakPerSecond: 95, Closed: 2101, ClosedByPeer: 1980, ClosedBeforeConnack: 1204, MedianLifetimeSeconds: 0.13},
+			{Address: "[::]:8883", Protocol: ProtocolTLS, Opened: 3, OpenedPerSecond: 0.1, PeakPerSecond: 1, Closed: 1},
+		},
+		Remotes: []Remote{{Address: "10.0.7.9", Opened: 800, Closed: 790}},
+		MQTT: &MQTT{Connects: 2140, Connacks: 930, Refused: 4, WithoutConnack: 1204, Clients: 120, Repeated: 118, TakenOver: 663, CleanSession: 1600,
+			Versions: map[string]uint64{"3.1.1": 2000, "5": 140}},
+		Clients: []Client{{ID: "meter-17", Connects: 96, Nodes: 2}, {ID: "\x1b[2J", Connects: 90, Nodes: 1}},
+		Lost:    2,
+	}
+	s.LogFiles = []LogFile{{Path: "/var/log/broker/console.log", Lines: 4000, Bytes: 500_000}, {Path: "/var/log/broker/error.log", Lines: 900, Bytes: 100_000}}
+	s.Logs = []Log{
+		{Signal: "unknown_sync_event", Count: 840, InWindow: 840, PerSecond: 28, First: sampletest.Start, Last: sampletest.Start.Add(29 * time.Second)},
+		{Signal: "drain_failed", Count: 250, InWindow: 40, PerSecond: 1.33, First: sampletest.Start.Add(-32 * time.Minute), Last: sampletest.Start.Add(28 * time.Second)},
+		{Signal: "keepalive_expired", Count: 3, First: sampletest.Start.Add(-32 * time.Minute), Last: sampletest.Start.Add(-20 * time.Minute)},
+	}
+	s.Distribution = &Distribution{Detail: "totals", Peers: []Peer{{Node: "broker@10.0.0.2", SentBytes: 12_345_678, ReceivedBytes: 999}}}
+	return s
+}
+
 // TestReportFitsAScreen: no line but those to be copied is wider than the
-// terminal, whatever the names, and the whole is at most 66 lines.
+// terminal, whatever the names, and the whole is at most 50 lines.
 func TestReportFitsAScreen(t *testing.T) {
 	b := NewBuilder(Options{Frequency: 99})
 	for i := range 1000 {
@@ -53,9 +101,19 @@ func TestReportFitsAScreen(t *testing.T) {
 			Stack: []*collector.Frame{{Kind: collector.FrameNative, Function: long}, {Kind: collector.FrameErlang, Function: long}},
 		}, attribution.Part{Workload: "w" + long, Basis: "stack", Samples: 1, Nanoseconds: 1_000_000_000 / 99})
 	}
+	if n := strings.Count(render(t, storm(), Style{Unicode: true}, "dir/cpu.pb.gz"), "\n"); n > 50 {
+		t.Errorf("%d lines", n)
+	}
+	full := b.Summary(info)
+	stuffed := storm()
+	full.Connections, full.Logs, full.LogFiles, full.Distribution = stuffed.Connections, stuffed.Logs, stuffed.LogFiles, stuffed.Distribution
+	for range 4 {
+		long := strings.Repeat("a sentence without an end ", 20)
+		full.Diagnosis = append(full.Diagnosis, Diagnosis{Cause: "a_cause", Verdict: VerdictLikely, Evidence: []string{long, long, long, long, long, long}, Advice: []string{long, long, long}})
+	}
 	for _, width := range []int{0, 80, 93, 100, 500} {
-		report := render(t, b.Summary(info), Style{Width: width, Unicode: true}, "dir/cpu.pb.gz")
-		before, _, found := strings.Cut(report, "DIG FURTHER")
+		report := render(t, full, Style{Width: width, Unicode: true}, "dir/cpu.pb.gz")
+		before, _, found := strings.Cut(report, "\nMore ")
 		if !found {
 			t.Fatal("no commands")
 		}
@@ -146,4 +204,31 @@ func FuzzRead(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestClusterGolden: the joined evidence of two nodes.
+func TestClusterGolden(t *testing.T) {
+	serving, fetching := storm(), storm()
+	fetching.Target.Node = "broker@10.0.0.2"
+	fetching.Logs = append(fetching.Logs,
+		Log{Signal: "ae_exchange", Count: 130, InWindow: 120, Values: []LogValues{{Fields: map[string]string{"group": "meta1", "peer": "'broker@10.0.0.1'", "count": "200"}, Count: 130, InWindow: 120}}},
+		Log{Signal: "empty_sync", Count: 130, InWindow: 118, Values: []LogValues{{Fields: map[string]string{"group": "meta1", "peer": "'broker@10.0.0.1'", "count": "200"}, Count: 130, InWindow: 118}}})
+	nodes := []*Summary{serving, fetching}
+	if !Joinable(nodes) || Joinable([]*Summary{serving, serving}) || Joinable(nodes[:1]) || Joinable([]*Summary{serving, {}}) {
+		t.Error("nodes that are not different are joined, or others not")
+	}
+	c := Join(nodes)
+	if len(c.Warnings) != 0 {
+		t.Errorf("%q", c.Warnings)
+	}
+	c.Diagnosis = serving.Diagnosis
+	var b bytes.Buffer
+	if err := c.Report(&b, Style{Unicode: true}, []string{"one/cpu.pb.gz", ""}); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "cluster.txt", b.String())
+	fetching.Window.Start = fetching.Window.Start.Add(time.Hour)
+	if c := Join(nodes); len(c.Warnings) != 1 {
+		t.Errorf("%q", c.Warnings)
+	}
 }

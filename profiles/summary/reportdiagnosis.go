@@ -6,11 +6,14 @@ import (
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
-// How many lines of a cause's paragraphs there are at most.
-const (
-	maxEvidence = 5
-	maxAdvice   = 3
-	maxSurer    = 2
+// detail is how many sentences of each kind a cause has at most, and how many
+// lines each of them.
+type detail struct{ evidence, surer, advice, lines int }
+
+var (
+	allDetail   = detail{30, 10, 10, 20}
+	firstDetail = detail{4, 2, 2, 2}
+	laterDetail = detail{2, 1, 1, 2} // of the causes after the first
 )
 
 // verdictWidth is the width of the column of verdicts.
@@ -23,36 +26,60 @@ func (r *report) diagnosis() {
 		return
 	}
 	r.heading("DIAGNOSIS", "")
-	for _, d := range r.Diagnosis {
-		code := ansiDim
-		switch d.Verdict {
-		case VerdictLikely:
-			code = ansiRed
-		case VerdictPossible:
-			code = ansiYellow
+	for i, d := range r.Diagnosis {
+		open := d.Verdict == VerdictLikely || d.Verdict == VerdictPossible
+		detail := firstDetail
+		switch {
+		case r.style.All:
+			detail = allDetail
+		case i > 0:
+			detail = laterDetail
 		}
-		verdict := r.paint(code, text.Pad(text.Clean(d.Verdict), verdictWidth))
+		verdict := r.paint(verdictColor[d.Verdict], text.Pad(text.Clean(d.Verdict), verdictWidth))
 		cause := text.Clean(strings.ReplaceAll(d.Cause, "_", " "))
-		if d.Verdict != VerdictLikely && d.Verdict != VerdictPossible {
+		if !open && !r.style.All {
 			r.line("  ", verdict, r.shorten(cause+": "+reason(d), 2+verdictWidth))
 			continue
 		}
 		r.line("  ", verdict, r.bold(r.shorten(cause, 2+verdictWidth)))
-		r.points("-", d.Evidence, maxEvidence)
-		r.points(r.mark(), d.Advice, maxAdvice)
-		r.points("?", d.Surer, maxSurer)
+		if r.style.All {
+			r.point(" ", d.About, detail.lines)
+		}
+		r.points("-", d.Evidence, detail.evidence, detail.lines)
+		switch d.Verdict {
+		case VerdictLikely:
+			r.points(r.mark(), d.Advice, detail.advice, detail.lines)
+		case VerdictPossible: // what it takes to be sure comes before what is to be done then
+			r.points("?", d.Surer, detail.surer, detail.lines)
+			if len(d.Advice) > 0 {
+				r.point(r.mark(), "if it is so: "+d.Advice[0], detail.lines)
+			}
+		default:
+			r.points("?", d.Surer, detail.surer, detail.lines)
+		}
 	}
 }
 
-// points prints sentences behind a mark, indented under a verdict.
-func (r *report) points(mark string, sentences []string, limit int) {
-	indent := strings.Repeat(" ", 4)
+var verdictColor = map[string]string{VerdictLikely: ansiRed, VerdictPossible: ansiYellow, VerdictUnlikely: ansiDim, VerdictUnknown: ansiDim}
+
+func (r *report) points(mark string, sentences []string, limit, lines int) {
 	for _, s := range sentences[:min(len(sentences), limit)] {
-		label := indent + mark + " "
-		for _, line := range wrap(text.Clean(s), r.style.Width-len(indent)-2) {
-			r.line(label, line)
-			label = indent + "  "
+		r.point(mark, s, lines)
+	}
+}
+
+// point prints a sentence behind a mark, indented under a verdict.
+func (r *report) point(mark, sentence string, lines int) {
+	const indent = "    "
+	wrapped := wrap(text.Clean(sentence), r.style.Width-len(indent)-2)
+	for i, line := range wrapped[:min(len(wrapped), lines)] {
+		if i > 0 {
+			mark = " "
 		}
+		if i == lines-1 && len(wrapped) > lines {
+			line = cut(line+" "+wrapped[lines], r.style.Width-len(indent)-2, r.ellipsis())
+		}
+		r.line(indent, mark, " ", line)
 	}
 }
 

@@ -20,7 +20,7 @@ func TestReportOfDistribution(t *testing.T) {
 		},
 	}}
 	var out bytes.Buffer
-	if err := s.Report(&out, Style{}, ""); err != nil {
+	if err := s.Report(&out, Style{All: true}, ""); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{

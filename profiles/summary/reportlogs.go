@@ -7,7 +7,7 @@ import (
 )
 
 // How many lines the section of the logs has at most.
-const maxSignals = 5
+const maxSignals = 12
 
 // logs prints what was found in the logs.
 func (r *report) logs() {
@@ -26,5 +26,8 @@ func (r *report) logs() {
 	for _, l := range r.Logs[:min(len(r.Logs), maxSignals)] {
 		r.fit(fmt.Sprintf("%8d %8s/s  %-24s since %s, last %s", l.InWindow, decimals(l.PerSecond, 1), text.Clean(l.Signal),
 			l.First.UTC().Format("15:04:05"), l.Last.UTC().Format("15:04:05")))
+		if l.Example != "" {
+			r.line("           ", r.paint(ansiDim, r.shorten(l.Example, 11)))
+		}
 	}
 }

@@ -25,7 +25,7 @@ func (r *report) workloads() {
 			continue
 		}
 		last := w.Name == attribution.VM || w.Name == attribution.Unattributed
-		if len(rows) >= maxWorkloads-2 && !last {
+		if len(rows) >= r.limit(maxWorkloads)-2 && !last {
 			rest.seconds += w.Seconds
 			rest.share += w.Share
 			continue
