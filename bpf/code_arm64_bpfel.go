@@ -38,6 +38,7 @@ type codeTarget struct {
 	PidIndexMask      uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
+	Samples           uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -87,15 +87,16 @@ type connectionsTarget struct {
 	ProcessHeap       uint32
 	ProcessHend       uint32
 	ProcessDictionary uint32
+	DictionaryMask    uint32
 	DictionarySize    uint32
 	DictionarySlots   uint32
 	ProcessRegistered uint32
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
-	Pad               uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
+	Samples           uint64
 }
 
 // Names of all BPF objects in the ELF.

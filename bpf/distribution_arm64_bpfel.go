@@ -100,6 +100,7 @@ type distributionTarget struct {
 	PidIndexMask      uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
+	Samples           uint64
 }
 
 type distributionTraffic struct {

@@ -42,8 +42,7 @@ const (
 
 // Counters of the kernel side, in the order of the map `counters`.
 const (
-	countSamples = iota
-	countOutputFailed
+	countOutputFailed = iota
 )
 
 // Programs are the loaded programs and their maps.
@@ -135,18 +134,24 @@ func (p *Programs) RemoveScheduler(tid int) error {
 	return p.schedulers.Delete(uint32(tid))
 }
 
-// Counts returns how many ticks hit a target, and of how many the record found
-// no room in the output buffer.
-func (p *Programs) Counts() (samples, failed uint64, err error) {
-	sum := func(key uint32) (total uint64) {
-		var values []uint64
-		if e := p.counters.Lookup(key, &values); e != nil {
-			err = fmt.Errorf("reading the sampler's counters: %w", e)
-		}
-		for _, v := range values {
-			total += v
-		}
-		return total
+// Samples returns how many ticks hit the process pid since it was added.
+func (p *Programs) Samples(pid int) (uint64, error) {
+	var t Target
+	if err := p.targets.Lookup(uint32(pid), &t); err != nil {
+		return 0, fmt.Errorf("reading the count of samples of process %d: %w", pid, err)
 	}
-	return sum(countSamples), sum(countOutputFailed), err
+	return t.Samples, nil
+}
+
+// OutputFailed returns of how many ticks the record found no room in the output
+// buffer, over all targets.
+func (p *Programs) OutputFailed() (total uint64, err error) {
+	var values []uint64
+	if err := p.counters.Lookup(uint32(countOutputFailed), &values); err != nil {
+		return 0, fmt.Errorf("reading the sampler's counters: %w", err)
+	}
+	for _, v := range values {
+		total += v
+	}
+	return total, nil
 }

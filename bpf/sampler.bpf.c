@@ -152,7 +152,7 @@ struct {
 } programs SEC(".maps");
 
 /* Counters, summed over CPUs by user space. */
-enum counter { COUNT_SAMPLES, COUNT_OUTPUT_FAILED, COUNTERS };
+enum counter { COUNT_OUTPUT_FAILED, COUNTERS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, COUNTERS);
@@ -571,7 +571,7 @@ int sample(struct perf_event_context *ctx)
 
 	if (!t)
 		return 0;
-	count(COUNT_SAMPLES);
+	__sync_fetch_and_add(&t->samples, 1);
 	r = bpf_map_lookup_elem(&scratch, &cpu);
 	if (!r)
 		return 0;

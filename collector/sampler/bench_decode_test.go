@@ -25,7 +25,8 @@ func BenchmarkDecode(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer session.Close()
-			records := takeRecords(b, session, recordsPerProfile)
+			session.source.handle = func(*collector.Sample) {}
+			records := takeRecords(b, session.sampler, recordsPerProfile)
 			b.Run("first", func(b *testing.B) {
 				b.ReportAllocs()
 				for i := range b.N {
@@ -35,21 +36,21 @@ func BenchmarkDecode(b *testing.B) {
 						if err != nil {
 							b.Fatal(err)
 						}
-						session.decoder = newDecoder(target, space)
+						session.source.decoder = newDecoder(target, space)
 						b.Cleanup(func() { space.Close() })
 						b.StartTimer()
 					}
-					session.one(records[i%len(records)], func(*collector.Sample) {})
+					session.sampler.one(records[i%len(records)])
 				}
 			})
 			b.Run("again", func(b *testing.B) {
 				for _, raw := range records {
-					session.one(raw, func(*collector.Sample) {})
+					session.sampler.one(raw)
 				}
 				b.ReportAllocs()
 				i := 0
 				for b.Loop() {
-					session.one(records[i], func(*collector.Sample) {})
+					session.sampler.one(records[i])
 					i = (i + 1) % len(records)
 				}
 			})
@@ -60,18 +61,18 @@ func BenchmarkDecode(b *testing.B) {
 // recordsPerProfile is how many samples two busy CPUs give in 30 s at 99 Hz.
 const recordsPerProfile = 2 * 30 * 99
 
-// takeRecords returns raw records of samples of the session's VM.
-func takeRecords(b *testing.B, s *Session, count int) [][]byte {
+// takeRecords returns raw records of samples of the only VM.
+func takeRecords(b *testing.B, s *Sampler, count int) [][]byte {
 	b.Helper()
-	reader, err := s.newReader()
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer reader.Close()
 	if err := s.begin(); err != nil {
 		b.Fatal(err)
 	}
-	defer s.events.close()
+	defer func() {
+		s.events.close()
+		s.reader.Close()
+		s.running = false
+	}()
+	reader := s.reader
 	reader.SetDeadline(time.Now().Add(sampleTimeout))
 	records := make([][]byte, 0, count)
 	for len(records) < count {

@@ -53,7 +53,7 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	var frames [collector.FrameMarker + 1]int
 	if err := session.Run(ctx, func(s *collector.Sample) {
 		samples++
-		bytes += int(unsafe.Sizeof(session.record.Header)) + int(session.record.Payload)
+		bytes += int(unsafe.Sizeof(session.sampler.record.Header)) + int(session.sampler.record.Payload)
 		for _, f := range s.Stack {
 			frames[f.Kind]++
 		}
@@ -68,7 +68,7 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	}
 	per := func(total float64, unit string) { b.ReportMetric(total/float64(samples), unit) }
 	b.ReportMetric(0, "ns/op") // the clock's period
-	per(runTime(b, session.programs.Sample), "kernel-ns/sample")
+	per(runTime(b, session.sampler.programs.Sample), "kernel-ns/sample")
 	per(runTime(b, empty.program), "empty-ns/sample")
 	per(float64(bytes), "bytes/sample")
 	per(float64(frames[collector.FrameErlang]), "erlang-frames")

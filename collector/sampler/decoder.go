@@ -96,6 +96,19 @@ func (d *decoder) decode(r *record) *collector.Sample {
 	return s
 }
 
+// keptFrames is how many frames are remembered from one window to the next.
+const keptFrames = 1 << 15
+
+// forget drops what is remembered, if it is much, so that it does not grow with
+// the time a VM is sampled for. All kernel frames must have names.
+func (d *decoder) forget() {
+	if d.frames.size() > keptFrames {
+		d.frames.forget()
+	}
+	d.people.forget()
+	clear(d.ports.known)
+}
+
 // refresh looks for libraries that were loaded since, if there was a program
 // counter outside of all that is known.
 func (d *decoder) refresh() error {

@@ -63,7 +63,7 @@ type frames struct {
 	bifs    map[string]*collector.Frame
 	folded  map[*collector.Frame]*collector.Frame
 	kmap    *collector.Mapping
-	kernels []*collector.Frame // all kernel frames ever made, named at the end
+	kernels []*collector.Frame // those without a name yet
 }
 
 func newFrames(code codeTable, space addressSpace) *frames {
@@ -78,6 +78,18 @@ func newFrames(code codeTable, space addressSpace) *frames {
 	f.forgetJIT()
 	f.forgetNative()
 	return f
+}
+
+// size returns how many frames there are.
+func (f *frames) size() int {
+	return len(f.jit) + len(f.native) + len(f.kernel) + len(f.bifs) + len(f.folded)
+}
+
+// forget drops all frames. All kernel frames must have names.
+func (f *frames) forget() {
+	f.forgetJIT()
+	f.forgetNative()
+	f.kernel, f.bifs, f.folded = map[uint64]frame{}, map[string]*collector.Frame{}, map[*collector.Frame]*collector.Frame{}
 }
 
 // forgetJIT drops the names of JIT code: modules came or went.
@@ -137,7 +149,7 @@ func (f *frames) nativeFrame(p place) frame {
 	return made
 }
 
-// kernelFrame returns the frame of a kernel address; its name comes at the end.
+// kernelFrame returns the frame of a kernel address; its name comes later.
 func (f *frames) kernelFrame(pc uint64) frame {
 	if known, ok := f.kernel[pc]; ok {
 		return known

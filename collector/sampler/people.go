@@ -13,6 +13,13 @@ type people struct {
 	callers map[uint64]string // kinds of processes never sampled, by pid term
 }
 
+// forget drops what is known if it is more than a window's worth.
+func (p *people) forget() {
+	if len(p.known)+len(p.callers) > keptPeople {
+		p.known, p.callers = map[uint64]person{}, map[uint64]string{}
+	}
+}
+
 // person is a process and what its name was derived from.
 type person struct {
 	*collector.Process
@@ -21,6 +28,9 @@ type person struct {
 
 // maxPeople bounds the table of processes; beyond it, it is emptied.
 const maxPeople = 1 << 15
+
+// keptPeople is how many processes are remembered from one window to the next.
+const keptPeople = 1 << 12
 
 func newPeople(target *beam.Target) *people {
 	return &people{target: target, known: map[uint64]person{}, callers: map[uint64]string{}}

@@ -1,24 +1,22 @@
-// Package sampler takes samples of a running VM: it attaches the kernel side's
+// Package sampler takes samples of running VMs: it attaches the kernel side's
 // sampling program to every CPU, reads its records and turns each into a
-// collector.Sample. Its way through: sampler.go (session) → record.go (what the
-// kernel side sent) → decoder.go (one stack of kernel, native and Erlang frames)
-// → erlang.go, frames.go, state.go, people.go (what the parts mean).
+// collector.Sample. Its way through: sampler.go (one sampler for all VMs) →
+// read.go (records of all CPUs in the order of their times) → source.go (one
+// VM, its windows) → record.go (what the kernel side sent) → decoder.go (one
+// stack of kernel, native and Erlang frames) → erlang.go, frames.go, state.go,
+// people.go (what the parts mean). session.go is the short way for one VM.
 package sampler
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"sync"
 	"time"
 
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/perf"
 
 	"github.com/beamprof/beamprof/bpf"
-	"github.com/beamprof/beamprof/collector"
-	"github.com/beamprof/beamprof/collector/beam"
-	"github.com/beamprof/beamprof/collector/native"
 )
 
 // ErrTargetExited says that the VM ended while it was sampled.
@@ -27,30 +25,37 @@ var ErrTargetExited = errors.New("the VM exited")
 // MaxFrequency is the highest sampling frequency, in Hz.
 const MaxFrequency = 4999
 
-// Options of a session.
+// Options of a sampler.
 type Options struct {
 	Frequency int // Hz, 1 to MaxFrequency
 }
 
-// Session samples one VM from Open to Close.
-type Session struct {
-	target    *beam.Target
-	options   Options
-	programs  *bpf.Programs
-	events    *perfEvents
-	codeProbe link.Link // nil if uprobes are not possible: the code list is polled
-	space     *native.Space
-	decoder   *decoder
-	stats     Stats
-	start     processTimes // when sampling began
-	last      processTimes // when the VM was last seen
-	times     *threadTimes
+// Sampler samples VMs: one set of programs, clocks and output buffers for all.
+// VMs come (Add) and go (Source.Remove) while it runs. What is done to a Source
+// is done by the goroutine that runs it, between two batches of records.
+type Sampler struct {
+	options  Options
+	programs *bpf.Programs
+	events   *perfEvents
+	kernel   kernelNames
+	sources  map[uint32]*Source // by pid
 
+	mutex    sync.Mutex // guards what follows
+	running  bool       // written by the goroutine that runs
+	requests []request
+
+	// Of the goroutine that runs.
+	reader  *perf.Reader
 	raw     perf.Record
 	pending pending
 	record  record
 	flushed uint64 // time of the newest record handled
-	looked  bool   // for new mappings, since the last flush
+}
+
+// request is something to be done between two batches.
+type request struct {
+	do   func()
+	done chan struct{}
 }
 
 // How much of each CPU's output buffer may fill before it is read, and how long
@@ -61,148 +66,120 @@ const (
 	minBuffer     = 256 << 10
 	maxBuffer     = 8 << 20
 	readInterval  = 200 * time.Millisecond
-	housekeeping  = time.Second // between looks at the process and the CPUs
+	housekeeping  = time.Second // between looks at the processes and the CPUs
 )
 
-// Open attaches the sampler to a VM. Sampling begins with Run. Errors wrap
+// New loads the sampling programs. Sampling begins with Run. Errors wrap
 // os.ErrPermission if privileges are missing.
-func Open(target *beam.Target, options Options) (*Session, error) {
+func New(options Options) (*Sampler, error) {
 	if options.Frequency < 1 || options.Frequency > MaxFrequency {
 		return nil, fmt.Errorf("a frequency of %d Hz is out of range: choose 1 to %d", options.Frequency, MaxFrequency)
 	}
-	s := &Session{target: target, options: options}
-	if err := s.open(); err != nil {
-		s.Close()
+	programs, err := bpf.Load()
+	if err != nil {
 		return nil, err
 	}
-	return s, nil
+	return &Sampler{
+		options: options, programs: programs, events: newPerfEvents(programs.Sample.FD(), options.Frequency),
+		sources: map[uint32]*Source{},
+	}, nil
 }
 
-func (s *Session) open() (err error) {
-	if s.space, err = native.Open(s.target.PID); err != nil {
-		return err
-	}
-	if s.programs, err = bpf.Load(); err != nil {
-		return err
-	}
-	s.decoder = newDecoder(s.target, s.space)
-	for _, scheduler := range s.target.Schedulers {
-		where := bpf.Scheduler{Data: scheduler.Data}
-		if scheduler.Kind == collector.ThreadScheduler {
-			where.Registers = scheduler.Registers
-		}
-		if err := s.programs.AddScheduler(scheduler.TID, where); err != nil {
-			return err
-		}
-	}
-	s.attachCodeProbe()
-	s.events = newPerfEvents(s.programs.Sample.FD(), s.options.Frequency)
-	return nil
-}
-
-// attachCodeProbe asks to be told of code that is loaded. Where uprobes are not
-// possible the list of code is looked at before every batch of samples instead.
-func (s *Session) attachCodeProbe() {
-	executable, err := link.OpenExecutable(fmt.Sprintf("/proc/%d/exe", s.target.PID))
-	if err != nil {
-		return
-	}
-	if probe, err := executable.Uprobe("__jit_debug_register_code", s.programs.Code, nil); err == nil {
-		s.codeProbe = probe
-	}
-}
-
-// kernelTarget says where the kernel side finds what it copies.
-func (s *Session) kernelTarget() bpf.Target {
-	l := s.target.Layout
-	return bpf.Target{
-		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort),
-		ProcessId: uint32(l.Process.ID), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
-		ProcessHend: uint32(l.Process.HEnd), ProcessDictionary: uint32(l.Process.Dictionary),
-		ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
-		DictionaryMask: uint32(l.Dictionary.SizeMask), DictionarySize: uint32(l.Dictionary.UsedSlots), DictionarySlots: uint32(l.Dictionary.Slots),
-		ProcessSlots: s.target.ProcessSlots(), PidIndexShift: uint32(l.PID.IndexShift), PidIndexMask: s.target.ProcessIndexMask(),
-		InitialCall: s.initialCall(),
-	}
-}
-
-// initialCall returns the atom $initial_call, or 0 in a VM that has no proc_lib.
-func (s *Session) initialCall() uint64 {
-	term, _ := s.target.AtomNamed("$initial_call")
-	return term
-}
-
-// Run samples until ctx is done, and calls handle for every sample, from this
-// goroutine. It returns nil when ctx ended it, ErrTargetExited when the VM went
-// away; what was sampled until then was handled in both cases.
-func (s *Session) Run(ctx context.Context, handle func(*collector.Sample)) error {
-	reader, err := s.newReader()
-	if err != nil {
-		return err
-	}
-	defer func() { reader.Close() }()
+// Run samples until ctx is done. When it returns, all that was sampled was
+// handled, and the last window of every source can be cut. It runs once.
+func (s *Sampler) Run(ctx context.Context) error {
 	if err := s.begin(); err != nil {
 		return err
 	}
-	err = s.loop(ctx, &reader, handle)
+	err := s.loop(ctx)
 	s.events.close()
-	if e := s.programs.RemoveTarget(s.target.PID); e != nil && err == nil {
-		err = fmt.Errorf("ending the sampling: %w", e)
+	for _, source := range s.sources {
+		err = errors.Join(err, source.stop())
 	}
-	s.end()
-	if e := s.batch(reader, time.Now(), handle); e != nil && err == nil {
-		err = e
+	err = errors.Join(err, s.batch(time.Now()), s.reader.Close())
+	for _, source := range s.sources {
+		source.count()
 	}
-	if e := s.count(); e != nil && err == nil {
-		err = e
-	}
-	s.stats.ThreadSamples = s.times.samples
-	s.stats.ThreadSeconds = s.times.byLabel(s.decoder.threads.label)
-	s.stats.KernelNames = s.decoder.frames.nameKernel()
+	s.mutex.Lock()
+	s.running = false
+	s.mutex.Unlock()
+	s.serve()
 	return err
 }
 
-// begin starts the clocks and takes the process's times for the comparison.
-func (s *Session) begin() error {
-	s.stats = Stats{Start: time.Now(), Frequency: s.options.Frequency}
-	if _, err := s.events.update(); err != nil {
+// begin opens the output buffers, starts the clocks, and adds the sources that
+// are there already.
+func (s *Sampler) begin() (err error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.reader, err = s.newReader(); err != nil {
 		return err
 	}
-	start, err := readProcessTimes(s.target.PID)
-	if err != nil {
-		return ErrTargetExited
+	_, err = s.events.update()
+	for _, source := range s.sources {
+		if err == nil {
+			err = source.start()
+		}
 	}
-	s.start, s.last = start, start
-	s.times = newThreadTimes(s.target.PID, s.options.Frequency)
-	return s.programs.AddTarget(s.target.PID, s.kernelTarget())
-}
-
-// end takes the process's times again; if it is gone, those it had last.
-func (s *Session) end() {
-	s.stats.Duration = time.Since(s.stats.Start)
-	if now, err := readProcessTimes(s.target.PID); err == nil && now.started == s.start.started {
-		s.last = now
-		s.times.stop(s.target.PID)
-	}
-	s.stats.ProcessSeconds = s.last.cpu - s.start.cpu
-}
-
-// count takes the kernel side's counters: what it saw and we did not is lost.
-func (s *Session) count() error {
-	seen, _, err := s.programs.Counts()
 	if err != nil {
+		s.events.close()
+		s.reader.Close()
 		return err
 	}
-	if handled := s.stats.Samples + s.stats.Malformed; seen > handled {
-		s.stats.Lost = seen - handled
+	s.running = true
+	return nil
+}
+
+// loop handles batches of records until ctx is done.
+func (s *Sampler) loop(ctx context.Context) error {
+	checked := time.Now()
+	for ctx.Err() == nil {
+		if err := s.batch(time.Now().Add(readInterval)); err != nil {
+			return err
+		}
+		s.serve()
+		if time.Since(checked) < housekeeping {
+			continue
+		}
+		checked = time.Now()
+		for _, source := range s.sources {
+			source.look()
+		}
+		if err := s.followCPUs(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// Stats returns the counts of the session; complete when Run has returned.
-func (s *Session) Stats() Stats { return s.stats }
+// do has f done between two batches, when all that was sampled until then is
+// handled, and waits for it. If the sampler does not run, f is done at once.
+func (s *Sampler) do(f func()) {
+	s.mutex.Lock()
+	if !s.running {
+		defer s.mutex.Unlock()
+		f()
+		return
+	}
+	r := request{f, make(chan struct{})}
+	s.requests = append(s.requests, r)
+	s.mutex.Unlock()
+	<-r.done
+}
 
-func (s *Session) newReader() (*perf.Reader, error) {
+// serve does what was asked for.
+func (s *Sampler) serve() {
+	s.mutex.Lock()
+	requests := s.requests
+	s.requests = nil
+	s.mutex.Unlock()
+	for _, r := range requests {
+		r.do()
+		close(r.done)
+	}
+}
+
+func (s *Sampler) newReader() (*perf.Reader, error) {
 	size := int(float64(s.options.Frequency) * bufferSeconds * recordSize)
 	size = max(minBuffer, min(maxBuffer, size))
 	reader, err := perf.NewReaderWithOptions(s.programs.Events, size, perf.ReaderOptions{Watermark: size / 4})
@@ -212,33 +189,9 @@ func (s *Session) newReader() (*perf.Reader, error) {
 	return reader, nil
 }
 
-// loop handles batches of records until ctx is done or the VM is gone.
-func (s *Session) loop(ctx context.Context, reader **perf.Reader, handle func(*collector.Sample)) error {
-	checked := time.Now()
-	for ctx.Err() == nil {
-		if err := s.batch(*reader, time.Now().Add(readInterval), handle); err != nil {
-			return err
-		}
-		if time.Since(checked) < housekeeping {
-			continue
-		}
-		checked = time.Now()
-		times, err := readProcessTimes(s.target.PID)
-		if err != nil || times.started != s.start.started {
-			return ErrTargetExited
-		}
-		s.last = times
-		s.decoder.threads.forgetNames()
-		if err := s.followCPUs(reader, handle); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // followCPUs starts the clocks of CPUs that came online, and gives them an
 // output buffer: the reader makes one per CPU that is online when it is opened.
-func (s *Session) followCPUs(reader **perf.Reader, handle func(*collector.Sample)) error {
+func (s *Sampler) followCPUs() error {
 	came, err := s.events.update()
 	if err != nil || !came {
 		return err
@@ -247,97 +200,18 @@ func (s *Session) followCPUs(reader **perf.Reader, handle func(*collector.Sample
 	if err != nil {
 		return err
 	}
-	err = s.batch(*reader, time.Now(), handle)
-	(*reader).Close()
-	*reader = next
+	err = s.batch(time.Now())
+	s.reader.Close()
+	s.reader = next
 	return err
 }
 
-// batch reads records until the deadline and handles them in the order of
-// their times, over all CPUs.
-func (s *Session) batch(reader *perf.Reader, deadline time.Time, handle func(*collector.Sample)) error {
-	reader.SetDeadline(deadline)
-	for {
-		err := reader.ReadInto(&s.raw)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			s.flush(handle)
-			return nil
-		case perf.IsUnknownEvent(err):
-			continue
-		case err != nil:
-			return fmt.Errorf("reading samples: %w", err)
-		}
-		// What did not fit is counted by the kernel side too, once; see count.
-		if s.raw.LostSamples == 0 {
-			s.pending.add(s.raw.RawSample)
-		}
-		if s.pending.full() {
-			s.flush(handle)
-		}
-	}
-}
-
-// flush handles what was read.
-func (s *Session) flush(handle func(*collector.Sample)) {
-	if len(s.pending.records) == 0 {
-		return
-	}
-	if s.codeProbe == nil {
-		s.refreshCode(s.flushed)
-	}
-	s.looked = false
-	s.pending.sort()
-	for _, p := range s.pending.records {
-		s.flushed = max(s.flushed, p.time)
-		raw := s.pending.bytes[p.from:p.to]
-		switch recordType(raw) {
-		case bpf.RecordCode:
-			s.refreshCode(p.time)
-		case bpf.RecordSample:
-			s.one(raw, handle)
-		}
-	}
-	s.pending.reset()
-}
-
-// one handles one sample.
-func (s *Session) one(raw []byte, handle func(*collector.Sample)) {
-	if err := s.record.parse(raw); err != nil {
-		s.stats.Malformed++
-		return
-	}
-	sample := s.decoder.decode(&s.record)
-	if !s.looked && s.decoder.frames.unmapped { // a library that was loaded since?
-		s.looked = true
-		if err := s.decoder.refresh(); err != nil {
-			s.stats.MapErrors++
-		}
-		sample = s.decoder.decode(&s.record)
-	}
-	s.stats.add(sample)
-	s.times.add(sample.Thread)
-	handle(sample)
-}
-
-// refreshCode looks for JIT code that came or went by the time at.
-func (s *Session) refreshCode(at uint64) {
-	if _, err := s.target.Code.Refresh(at); err != nil {
-		s.stats.CodeErrors++
-	}
-}
-
-// Close detaches everything. The session's frames and samples stay valid.
-func (s *Session) Close() error {
+// Close detaches everything. Frames and samples stay valid.
+func (s *Sampler) Close() error {
+	s.events.close()
 	var errs []error
-	if s.events != nil {
-		s.events.close()
+	for _, source := range s.sources {
+		errs = append(errs, source.close())
 	}
-	if s.codeProbe != nil {
-		errs = append(errs, s.codeProbe.Close())
-	}
-	if s.programs != nil {
-		errs = append(errs, s.programs.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.programs.Close())...)
 }

@@ -54,11 +54,18 @@ type sampled struct {
 
 func newThreadTimes(pid, frequency int) *threadTimes {
 	start, _ := readThreadTimes(pid) // without, no weights are told
+	return threadTimesFrom(start, 1/float64(frequency))
+}
+
+func threadTimesFrom(start map[int]float64, period float64) *threadTimes {
 	return &threadTimes{
-		period: 1 / float64(frequency), start: start, threads: map[int]*sampled{},
+		period: period, start: start, threads: map[int]*sampled{},
 		samples: map[string]uint64{}, seconds: map[string]float64{},
 	}
 }
+
+// next begins where t was stopped.
+func (t *threadTimes) next() *threadTimes { return threadTimesFrom(t.now, t.period) }
 
 func (t *threadTimes) add(thread *collector.Thread) {
 	label := thread.Label()

@@ -1,0 +1,270 @@
+package sampler
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cilium/ebpf/link"
+
+	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/native"
+)
+
+// Source is one VM that is sampled, from Add to Remove. Its samples are counted
+// in windows without gaps between them: see Cut.
+type Source struct {
+	sampler   *Sampler
+	target    *beam.Target
+	codeProbe link.Link // nil if uprobes are not possible: the code list is polled
+	space     *native.Space
+	decoder   *decoder
+	handle    func(*collector.Sample)
+	looked    bool // for new mappings, since the last flush
+	exited    bool
+	exit      func() // called once when the VM was found to have ended, if not nil
+
+	stats   Stats        // of this window
+	base    processTimes // when it began
+	last    processTimes // when the VM was last seen
+	times   *threadTimes // of this window
+	seen    uint64       // by the kernel side, since the VM was added
+	handled uint64       // of these
+	lost    uint64       // of these, already counted as lost
+}
+
+// Add begins to sample a VM, now or when Run begins, and calls handle for every
+// sample, from the goroutine that runs: it must not wait for anything. Errors
+// wrap ErrTargetExited if the VM ended, os.ErrPermission if privileges are
+// missing.
+func (s *Sampler) Add(target *beam.Target, handle func(*collector.Sample)) (*Source, error) {
+	source := &Source{sampler: s, target: target, handle: handle, times: threadTimesFrom(nil, 0)}
+	if err := source.prepare(); err != nil {
+		return nil, errors.Join(err, source.close())
+	}
+	var err error
+	s.do(func() {
+		if s.sources[source.pid()] != nil {
+			err = fmt.Errorf("process %d is sampled already", target.PID)
+			return
+		}
+		if s.running {
+			err = source.start()
+		}
+		if err == nil {
+			s.sources[source.pid()] = source
+		}
+	})
+	if err != nil {
+		return nil, errors.Join(err, source.close())
+	}
+	return source, nil
+}
+
+func (c *Source) pid() uint32 { return uint32(c.target.PID) }
+
+// prepare does what needs no goroutine of its own.
+func (c *Source) prepare() (err error) {
+	if c.space, err = native.Open(c.target.PID); err != nil {
+		return err
+	}
+	c.decoder = newDecoder(c.target, c.space)
+	for _, scheduler := range c.target.Schedulers {
+		where := bpf.Scheduler{Data: scheduler.Data}
+		if scheduler.Kind == collector.ThreadScheduler {
+			where.Registers = scheduler.Registers
+		}
+		if err := c.sampler.programs.AddScheduler(scheduler.TID, where); err != nil {
+			return err
+		}
+	}
+	c.attachCodeProbe()
+	return nil
+}
+
+// attachCodeProbe asks to be told of code that is loaded. Where uprobes are not
+// possible the list of code is looked at before every batch of samples instead.
+func (c *Source) attachCodeProbe() {
+	executable, err := link.OpenExecutable(fmt.Sprintf("/proc/%d/exe", c.target.PID))
+	if err != nil {
+		return
+	}
+	options := &link.UprobeOptions{PID: c.target.PID}
+	if probe, err := executable.Uprobe("__jit_debug_register_code", c.sampler.programs.Code, options); err == nil {
+		c.codeProbe = probe
+	}
+}
+
+// kernelTarget says where the kernel side finds what it copies.
+func (c *Source) kernelTarget() bpf.Target {
+	l := c.target.Layout
+	initialCall, _ := c.target.AtomNamed("$initial_call") // 0 in a VM that has no proc_lib
+	return bpf.Target{
+		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort),
+		ProcessId: uint32(l.Process.ID), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
+		ProcessHend: uint32(l.Process.HEnd), ProcessDictionary: uint32(l.Process.Dictionary),
+		ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
+		DictionaryMask: uint32(l.Dictionary.SizeMask), DictionarySize: uint32(l.Dictionary.UsedSlots), DictionarySlots: uint32(l.Dictionary.Slots),
+		ProcessSlots: c.target.ProcessSlots(), PidIndexShift: uint32(l.PID.IndexShift), PidIndexMask: c.target.ProcessIndexMask(),
+		InitialCall: initialCall,
+	}
+}
+
+// start begins the first window.
+func (c *Source) start() error {
+	c.stats = Stats{Start: time.Now(), Frequency: c.sampler.options.Frequency}
+	times, err := readProcessTimes(c.target.PID)
+	if err != nil {
+		return ErrTargetExited
+	}
+	c.base, c.last = times, times
+	c.times = newThreadTimes(c.target.PID, c.sampler.options.Frequency)
+	return c.sampler.programs.AddTarget(c.target.PID, c.kernelTarget())
+}
+
+// stop ends the sampling. What was sampled until then is still to be handled;
+// count comes after that.
+func (c *Source) stop() error {
+	c.measure()
+	errs := []error{c.sampler.programs.RemoveTarget(c.target.PID)}
+	for _, scheduler := range c.target.Schedulers {
+		errs = append(errs, c.sampler.programs.RemoveScheduler(scheduler.TID))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("ending the sampling of process %d: %w", c.target.PID, err)
+	}
+	return nil
+}
+
+// measure takes the process's times and the kernel side's count; if the process
+// is gone, the times it had last.
+func (c *Source) measure() {
+	c.stats.Duration = time.Since(c.stats.Start)
+	if now, err := readProcessTimes(c.target.PID); err == nil && now.started == c.base.started {
+		c.last = now
+		c.times.stop(c.target.PID)
+	}
+	c.stats.ProcessSeconds = c.last.cpu - c.base.cpu
+	if seen, err := c.sampler.programs.Samples(c.target.PID); err == nil {
+		c.seen = seen
+	}
+}
+
+// count ends the window: what the kernel side saw and we did not is lost. A
+// tick that comes between measure and count is made up for by the next window.
+func (c *Source) count() {
+	c.handled += c.stats.Samples + c.stats.Malformed
+	if missing := c.handled + c.lost; c.seen > missing {
+		c.stats.Lost = c.seen - missing
+		c.lost += c.stats.Lost
+	}
+	c.stats.ThreadSamples = c.times.samples
+	c.stats.ThreadSeconds = c.times.byLabel(c.decoder.threads.label)
+	c.stats.KernelNames = c.decoder.frames.nameKernel(&c.sampler.kernel)
+}
+
+// look tells whether the VM is still there, once a second.
+func (c *Source) look() {
+	times, err := readProcessTimes(c.target.PID)
+	if err != nil || times.started != c.base.started {
+		if !c.exited && c.exit != nil {
+			c.exit()
+		}
+		c.exited = true
+		return
+	}
+	c.last = times
+	c.decoder.threads.forgetNames()
+}
+
+// sample handles one sample.
+func (c *Source) sample(r *record) {
+	sample := c.decoder.decode(r)
+	if !c.looked && c.decoder.frames.unmapped { // a library that was loaded since?
+		c.looked = true
+		if err := c.decoder.refresh(); err != nil {
+			c.stats.MapErrors++
+		}
+		sample = c.decoder.decode(r)
+	}
+	c.stats.add(sample)
+	c.times.add(sample.Thread)
+	c.handle(sample)
+}
+
+func (c *Source) malformed() { c.stats.Malformed++ }
+
+// refreshCode looks for JIT code that came or went by the time at.
+func (c *Source) refreshCode(at uint64) {
+	if _, err := c.target.Code.Refresh(at); err != nil {
+		c.stats.CodeErrors++
+	}
+}
+
+// Cut ends the window and begins the next one, whose samples go to handle. No
+// sample is between them: when Cut returns, all samples of the window that ended
+// were handled, their frames are named, and nothing changes them any more. It
+// wraps ErrTargetExited if the VM is not there any more.
+func (c *Source) Cut(handle func(*collector.Sample)) (ended Stats, err error) {
+	c.sampler.do(func() {
+		if c.sampler.running {
+			c.measure()
+			c.count()
+		}
+		ended = c.stats
+		c.stats = Stats{Start: ended.Start.Add(ended.Duration), Frequency: ended.Frequency}
+		c.base, c.handle = c.last, handle
+		c.times = c.times.next()
+		c.decoder.forget()
+		if c.exited {
+			err = ErrTargetExited
+		}
+	})
+	return ended, err
+}
+
+// Renew goes on with another Target of the same VM. All that is remembered of
+// the old one is dropped, so that what a VM had once does not stay for good.
+func (c *Source) Renew(target *beam.Target) error {
+	space, err := native.Open(target.PID)
+	if err != nil {
+		return err
+	}
+	next := newDecoder(target, space)
+	var old *native.Space
+	c.sampler.do(func() {
+		// Kernel frames of this window are named with it.
+		next.frames.kernels = c.decoder.frames.kernels
+		old, c.target, c.space, c.decoder = c.space, target, space, next
+	})
+	return old.Close()
+}
+
+// Remove ends the sampling of the VM and returns the last window.
+func (c *Source) Remove() (Stats, error) {
+	var err error
+	c.sampler.do(func() {
+		if c.sampler.running {
+			err = errors.Join(c.stop(), c.sampler.batch(time.Now()))
+			c.count()
+		}
+		delete(c.sampler.sources, c.pid())
+	})
+	return c.stats, errors.Join(err, c.close())
+}
+
+// close detaches what is the VM's own.
+func (c *Source) close() error {
+	var errs []error
+	if c.codeProbe != nil {
+		errs = append(errs, c.codeProbe.Close())
+		c.codeProbe = nil
+	}
+	if c.space != nil {
+		errs = append(errs, c.space.Close())
+		c.space = nil
+	}
+	return errors.Join(errs...)
+}
