@@ -22,8 +22,8 @@ import (
 
 // The benchmarks run the program itself, and perf as the yardstick, on a VM with
 // two schedulers that never rest and with the code of a large application.
-// window is how long each run profiles.
-const window = 30 * time.Second
+// benchmarkTime is how long each run profiles.
+const benchmarkTime = 30 * time.Second
 
 // profiler is a program that profiles a process for a while into a directory.
 type profiler struct {
@@ -41,12 +41,12 @@ func profilers(b *testing.B) []profiler {
 		b.Fatalf("go build: %v\n%s", err, out)
 	}
 	all := []profiler{{"beamprof", func(pid int, directory string) []string {
-		return []string{program, "record", "--pid", strconv.Itoa(pid), "--duration", window.String(), "--output", directory}
+		return []string{program, "record", "--pid", strconv.Itoa(pid), "--duration", benchmarkTime.String(), "--output", directory}
 	}}}
 	if perf, err := exec.LookPath("perf"); err == nil {
 		all = append(all, profiler{"perf", func(pid int, directory string) []string {
 			return []string{perf, "record", "-F", "99", "-g", "-p", strconv.Itoa(pid), "-o", filepath.Join(directory, "perf.data"),
-				"--", "sleep", strconv.Itoa(int(window.Seconds()))}
+				"--", "sleep", strconv.Itoa(int(benchmarkTime.Seconds()))}
 		}})
 	}
 	return all
@@ -187,9 +187,9 @@ func BenchmarkRecord(b *testing.B) {
 			var user, system, bpf, memory, data []float64
 			for range b.N {
 				c := p.run(b, vm.PID)
-				user = append(user, 100*c.user.Seconds()/window.Seconds())
-				system = append(system, 100*c.system.Seconds()/window.Seconds())
-				bpf = append(bpf, 100*c.bpf.Seconds()/window.Seconds())
+				user = append(user, 100*c.user.Seconds()/benchmarkTime.Seconds())
+				system = append(system, 100*c.system.Seconds()/benchmarkTime.Seconds())
+				bpf = append(bpf, 100*c.bpf.Seconds()/benchmarkTime.Seconds())
 				memory = append(memory, float64(c.memory)/1024)
 				data = append(data, float64(c.data)/1024)
 			}
@@ -222,7 +222,7 @@ func BenchmarkTarget(b *testing.B) {
 		for _, i := range rand.Perm(len(all) + 1) {
 			before := benchload.Counted(b, vm)
 			if i == len(all) {
-				time.Sleep(window)
+				time.Sleep(benchmarkTime)
 				rates["nothing"] = benchload.Counted(b, vm).Since(before)
 				continue
 			}

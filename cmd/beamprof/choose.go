@@ -10,16 +10,8 @@ import (
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
-// undistributed is the node name of a VM that is no node of a cluster.
-const undistributed = "nonode@nohost"
-
 // nodeName returns the VM's node name, or nothing if it is not distributed.
-func nodeName(info beam.Info) string {
-	if info.Node == undistributed {
-		return ""
-	}
-	return info.Node
-}
+func nodeName(info beam.Info) string { return info.NodeName() }
 
 // choose returns the process id of the VM that --pid or --node name, or of the
 // only one there is.

@@ -206,18 +206,18 @@ func (a *app) sample(ctx context.Context, s session, o recordOptions, r *recorde
 	p := startProgress(a.log, o.duration)
 	defer p.stop()
 	err := s.Run(bounded, func(sample *collector.Sample) {
-		r.add(sample)
-		p.samples.Store(r.samples)
+		r.cpu.Add(sample)
+		p.samples.Store(r.cpu.Samples())
 	})
 	p.stop()
 	switch {
 	case err == nil && errors.Is(context.Cause(ctx), errInterrupted):
 		r.ended = summary.EndedInterrupted
 		a.log.Info().Msg("ended early: writing what was sampled")
-	case errors.Is(err, sampler.ErrTargetExited) && r.samples > 0:
+	case errors.Is(err, sampler.ErrTargetExited) && r.cpu.Samples() > 0:
 		r.ended = summary.EndedTargetExited
 		a.log.Warn().Msgf("%s exited after %.1f s: what was sampled until then is kept", describe(r.info), s.Stats().Duration.Seconds())
-	case err != nil && r.samples > 0:
+	case err != nil && r.cpu.Samples() > 0:
 		r.failure = err
 		a.log.Warn().Msg("the sampling failed: what was sampled until then is kept")
 	case err != nil:

@@ -84,7 +84,7 @@ func TestRecordDefaultOutput(t *testing.T) {
 	now := time.Date(2026, 3, 4, 3, 12, 44, 0, time.UTC)
 	for node, want := range map[string]string{
 		"a@b.example.org":         "beamprof-a@b.example.org-20260304T031244Z",
-		undistributed:             "beamprof-7-20260304T031244Z",
+		"nonode@nohost":           "beamprof-7-20260304T031244Z",
 		"":                        "beamprof-7-20260304T031244Z",
 		"../../x\x1b y":           "beamprof-.._.._x__y-20260304T031244Z",
 		strings.Repeat("ö@", 500): "beamprof-" + strings.Repeat("_@", 50) + "-20260304T031244Z",
@@ -308,7 +308,7 @@ func TestRecordCannotAttach(t *testing.T) {
 func TestRecordChoosesTheVM(t *testing.T) {
 	one := beam.Candidate{Info: beam.Info{PID: 10, Node: "a@x"}}
 	other := beam.Candidate{Info: beam.Info{PID: 20, Node: "a@y"}}
-	third := beam.Candidate{Info: beam.Info{PID: 30, Node: undistributed}}
+	third := beam.Candidate{Info: beam.Info{PID: 30, Node: "nonode@nohost"}}
 	hidden := beam.Candidate{Info: beam.Info{PID: 40}, Err: beam.ErrPermission}
 	starting := beam.Candidate{Info: beam.Info{PID: 50}, Err: beam.ErrStarting}
 	for _, c := range []struct {

@@ -22,6 +22,17 @@ type Info struct {
 	NormalSchedulers, DirtyCPUSchedulers, DirtyIOSchedulers int
 }
 
+// undistributed is the node name of a VM that is no node of a cluster.
+const undistributed = "nonode@nohost"
+
+// NodeName returns the node name, or nothing if the VM is not distributed.
+func (info *Info) NodeName() string {
+	if info.Node == undistributed {
+		return ""
+	}
+	return info.Node
+}
+
 // Limits of what is believed.
 const (
 	maxSchedulers  = 1024 // ERTS_MAX_NO_OF_SCHEDULERS (erl_process.h, 23 to 27), of each kind
