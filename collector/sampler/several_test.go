@@ -144,6 +144,7 @@ func TestSeveralVMs(t *testing.T) {
 	}
 	one.cut(t, first)
 	late.cut(t, nil)
+	time.Sleep(time.Second)
 	cancel()
 	running.Wait()
 	if failed != nil {
