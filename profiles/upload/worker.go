@@ -224,7 +224,7 @@ func (w *worker) attempt(ctx context.Context, first **parcel) (*sinks.Failure, e
 		return nil, nil
 	}
 	failure := w.deliver(ctx, next)
-	if failure != nil && next.failures >= passAfter {
+	if failure != nil && !failure.Outage && next.failures >= passAfter {
 		failure, err = w.pass(ctx, next, failure)
 	}
 	return failure, err

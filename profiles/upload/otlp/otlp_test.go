@@ -2,7 +2,6 @@ package otlp
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -11,9 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/pprof/profile"
 	collector "go.opentelemetry.io/proto/otlp/collector/profiles/v1development"
-	common "go.opentelemetry.io/proto/otlp/common/v1"
 	profiles "go.opentelemetry.io/proto/otlp/profiles/v1development"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/beamprof/beamprof/profiles/upload/otlp/otlptest"
 )
 
 // random makes a profile out of a seed: shared and inlined frames, frames
@@ -73,112 +73,6 @@ func random(seed uint64, samples int) *profile.Profile {
 		p.Sample = append(p.Sample, s)
 	}
 	return p
-}
-
-// sums are the values of a profile, by stack and labels in plain text.
-type sums map[string]int64
-
-func ofPprof(p *profile.Profile, column int) sums {
-	all := sums{}
-	for _, s := range p.Sample {
-		if s.Value[column] == 0 {
-			continue
-		}
-		var b strings.Builder
-		for _, l := range s.Location {
-			m := l.Mapping
-			if m == nil {
-				m = &profile.Mapping{}
-			}
-			fmt.Fprintf(&b, "%x %s %x-%x+%x %s", l.Address, m.File, m.Start, m.Limit, m.Offset, m.BuildID)
-			for _, line := range l.Line {
-				f := line.Function
-				fmt.Fprintf(&b, " [%s %s %s:%d %d:%d]", f.Name, f.SystemName, f.Filename, f.StartLine, line.Line, line.Column)
-			}
-			b.WriteString("\n")
-		}
-		for _, name := range slices.Sorted(maps.Keys(s.Label)) {
-			fmt.Fprintf(&b, "%s=%q\n", name, s.Label[name])
-		}
-		for _, name := range slices.Sorted(maps.Keys(s.NumLabel)) {
-			fmt.Fprintf(&b, "%s=%d %s\n", name, s.NumLabel[name], strings.Join(s.NumUnit[name], ""))
-		}
-		all[b.String()] += s.Value[column]
-	}
-	return all
-}
-
-// reader reads a request the way the protocol's comments say.
-type reader struct {
-	t *testing.T
-	*profiles.ProfilesDictionary
-}
-
-func (r reader) value(v *common.AnyValue) string {
-	switch v := v.Value.(type) {
-	case *common.AnyValue_StringValue:
-		return fmt.Sprintf("%q", []string{v.StringValue})
-	case *common.AnyValue_IntValue:
-		return fmt.Sprint([]int64{v.IntValue})
-	case *common.AnyValue_ArrayValue:
-		var all []string
-		for _, e := range v.ArrayValue.Values {
-			all = append(all, strings.Trim(r.value(e), "[]"))
-		}
-		return "[" + strings.Join(all, " ") + "]"
-	}
-	r.t.Errorf("attribute %v", v)
-	return ""
-}
-
-func (r reader) sums(p *profiles.Profile) sums {
-	all := sums{}
-	seen := map[string]bool{}
-	for _, s := range p.Samples {
-		identity := fmt.Sprint(s.StackIndex, s.AttributeIndices)
-		if len(s.Values) != 1 || len(s.TimestampsUnixNano) > 0 || s.LinkIndex != 0 {
-			r.t.Errorf("sample %v", s)
-		}
-		seen[identity] = true
-		var b strings.Builder
-		for _, l := range r.StackTable[s.StackIndex].LocationIndices {
-			location := r.LocationTable[l]
-			m := r.MappingTable[location.MappingIndex]
-			build := ""
-			for _, a := range m.AttributeIndices {
-				if r.StringTable[r.AttributeTable[a].KeyStrindex] == "process.executable.build_id.gnu" {
-					build = r.AttributeTable[a].Value.GetStringValue()
-				}
-			}
-			fmt.Fprintf(&b, "%x %s %x-%x+%x %s", location.Address, r.StringTable[m.FilenameStrindex], m.MemoryStart, m.MemoryLimit, m.FileOffset, build)
-			for _, line := range location.Lines {
-				f := r.FunctionTable[line.FunctionIndex]
-				fmt.Fprintf(&b, " [%s %s %s:%d %d:%d]", r.StringTable[f.NameStrindex], r.StringTable[f.SystemNameStrindex],
-					r.StringTable[f.FilenameStrindex], f.StartLine, line.Line, line.Column)
-			}
-			b.WriteString("\n")
-		}
-		names := map[int32]bool{}
-		for numeric := range 2 { // texts first, as in ofPprof
-			for _, a := range s.AttributeIndices {
-				attribute := r.AttributeTable[a]
-				value := r.value(attribute.Value)
-				if isNumber := !strings.Contains(value, `"`); isNumber != (numeric == 1) {
-					continue
-				}
-				if names[attribute.KeyStrindex] {
-					r.t.Errorf("%s is there twice", r.StringTable[attribute.KeyStrindex])
-				}
-				names[attribute.KeyStrindex] = true
-				if numeric == 1 {
-					value += " " + r.StringTable[attribute.UnitStrindex]
-				}
-				fmt.Fprintf(&b, "%s=%s\n", r.StringTable[attribute.KeyStrindex], value)
-			}
-		}
-		all[b.String()] += s.Values[0]
-	}
-	return all
 }
 
 // checkTables fails the test if the dictionary breaks the protocol's rules:
@@ -243,7 +137,7 @@ func checkRequest(t *testing.T, p *profile.Profile) *collector.ExportProfilesSer
 	text := got.Dictionary.StringTable
 	for i, column := range columns {
 		m := made[i]
-		if diff := cmp.Diff(ofPprof(p, column), reader{t, got.Dictionary}.sums(m)); diff != "" {
+		if diff := cmp.Diff(otlptest.OfPprof(p, column), otlptest.Of(t, got.Dictionary, m)); diff != "" {
 			t.Errorf("column %d (- pprof, + otlp):\n%s", column, diff)
 		}
 		if text[m.SampleType.TypeStrindex] != p.SampleType[column].Type || text[m.SampleType.UnitStrindex] != p.SampleType[column].Unit ||

@@ -52,11 +52,11 @@ func (a *access) headers() (http.Header, error) {
 	if c.Auth.TokenFile != "" {
 		content, err := os.ReadFile(c.Auth.TokenFile)
 		if err != nil {
-			return nil, &Failure{Reason: ReasonLocal, Err: fmt.Errorf("read the token: %w", err)}
+			return nil, &Failure{Reason: ReasonLocal, Outage: true, Err: fmt.Errorf("read the token: %w", err)}
 		}
 		token = strings.TrimSpace(string(content))
 		if token == "" || !httpguts.ValidHeaderFieldValue(token) {
-			return nil, &Failure{Reason: ReasonLocal, Err: errors.New("read the token: auth.token_file holds none")}
+			return nil, &Failure{Reason: ReasonLocal, Outage: true, Err: errors.New("read the token: auth.token_file holds none")}
 		}
 		a.keepSecret(token)
 	}

@@ -78,11 +78,13 @@ func (c *client) failed(ctx context.Context, err error) *Failure {
 	if errors.As(err, &network) && network.Timeout() || ctx.Err() != nil {
 		reason = ReasonTimeout
 	}
+	var at *net.OpError
+	unreached := errors.As(err, &at) && at.Op == "dial"
 	var outer *url.Error // quotes the URL, with its query
 	if errors.As(err, &outer) {
 		err = outer.Err
 	}
-	return &Failure{Reason: reason, Err: errors.New(c.message(err.Error()))}
+	return &Failure{Reason: reason, Outage: unreached, Err: errors.New(c.message(err.Error()))}
 }
 
 // status says what an answer that is not 2xx means.
@@ -90,15 +92,16 @@ func (c *client) status(code int, header http.Header, answer string) *Failure {
 	f := &Failure{Err: fmt.Errorf("%d %s: %s", code, http.StatusText(code), c.message(answer))}
 	switch {
 	case code == http.StatusUnauthorized, code == http.StatusForbidden, code == http.StatusProxyAuthRequired:
-		f.Reason = ReasonUnauthorized
+		f.Reason, f.Outage = ReasonUnauthorized, true
 	case code/100 == 3, code == http.StatusNotFound, code == http.StatusMethodNotAllowed, code == http.StatusNotImplemented:
-		f.Reason = ReasonEndpoint
+		f.Reason, f.Outage = ReasonEndpoint, true
 	case code == http.StatusRequestTimeout:
 		f.Reason = ReasonTimeout
 	case code == http.StatusTooManyRequests:
 		f.Reason, f.After = ReasonRateLimited, retryAfter(header, time.Now())
 	case code/100 == 5:
 		f.Reason, f.After = ReasonServer, retryAfter(header, time.Now())
+		f.Outage = code == http.StatusServiceUnavailable
 	case code == http.StatusRequestEntityTooLarge:
 		f.Reason, f.Final = ReasonTooLarge, true
 	default:

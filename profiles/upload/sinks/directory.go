@@ -65,7 +65,7 @@ func (d *directory) Prepare(p *Profile) (Delivery, limits.Report, error) {
 			err = d.retain(time.Now())
 		}
 		if err != nil {
-			return &Failure{Reason: ReasonLocal, Err: err}
+			return &Failure{Reason: ReasonLocal, Outage: true, Err: err}
 		}
 		return nil
 	}, limits.Report{}, nil

@@ -96,7 +96,9 @@ func (s *otlpGRPC) failed(st *status.Status) *Failure {
 		}
 	}
 	switch st.Code() {
-	case codes.Unavailable, codes.Aborted, codes.Canceled:
+	case codes.Unavailable:
+		f.Reason, f.Outage = ReasonNetwork, true
+	case codes.Aborted, codes.Canceled:
 		f.Reason = ReasonNetwork
 	case codes.DeadlineExceeded:
 		f.Reason = ReasonTimeout
@@ -106,9 +108,9 @@ func (s *otlpGRPC) failed(st *status.Status) *Failure {
 			f.Reason, f.Final = ReasonTooLarge, true
 		}
 	case codes.Unauthenticated, codes.PermissionDenied:
-		f.Reason = ReasonUnauthorized
+		f.Reason, f.Outage = ReasonUnauthorized, true
 	case codes.Unimplemented, codes.NotFound:
-		f.Reason = ReasonEndpoint
+		f.Reason, f.Outage = ReasonEndpoint, true
 	case codes.Internal, codes.Unknown, codes.DataLoss:
 		f.Reason = ReasonServer
 	default:

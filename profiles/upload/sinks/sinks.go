@@ -46,6 +46,7 @@ const (
 type Failure struct {
 	Reason string
 	Final  bool          // trying again would not help
+	Outage bool          // it would have been the same with any profile
 	After  time.Duration // not to be tried again before; 0 if the server did not say
 	Err    error
 }
