@@ -29,6 +29,11 @@ demo: build
 bench:
 	@scripts/bench
 
+## Send profiles to a real OpenTelemetry Collector and compare what it writes (builds one: a minute or two, once)
+.PHONY: collector-test
+collector-test:
+	@scripts/collector-test
+
 ## Run beamprof on older kernels in QEMU (KERNELS="bullseye bookworm", or image files)
 .PHONY: vm-test
 vm-test:

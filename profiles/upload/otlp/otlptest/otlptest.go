@@ -58,6 +58,8 @@ func (r reader) value(v *common.AnyValue) string {
 	switch v := v.Value.(type) {
 	case *common.AnyValue_StringValue:
 		return fmt.Sprintf("%q", []string{v.StringValue})
+	case *common.AnyValue_StringValueStrindex:
+		return fmt.Sprintf("%q", []string{r.StringTable[v.StringValueStrindex]})
 	case *common.AnyValue_IntValue:
 		return fmt.Sprint([]int64{v.IntValue})
 	case *common.AnyValue_ArrayValue:
