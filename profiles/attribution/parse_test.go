@@ -43,6 +43,27 @@ func TestParseErrors(t *testing.T) {
 		{head + "rules:\n  - {when: {}, then: apportion, over: {}}\n", "f:4:39: a selection needs conditions"},
 		{head + "lists: {l: [$m]}\nrules: []\n", "f:3:13: a list can't refer to another one"},
 		{head + "rules:\n" + strings.Repeat("  - {when: {process: p}, then: a}\n", 257), "more than 256 rules and selections"},
+		{head + "rules: []\nlogs: {a: b}\n", "f:4:7: logs: expected a list"},
+		{head + "rules: []\nlogs:\n  - {about: x, lines: long enough}\n", "f:5:5: signal is missing"},
+		{head + "rules: []\nlogs:\n  - {signal: S, about: x, lines: long enough}\n", `f:5:14: signal "S": names are`},
+		{head + "rules: []\nlogs:\n  - {signal: s, lines: long enough}\n", "f:5:5: about is missing"},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x}\n", "f:5:5: a signal has lines, or"},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x, lines: short}\n", `f:5:34: pattern "short": no literal part of at least 8`},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x, lines: [long enough, 'and {x} too {X}']}\n", "f:5:48: pattern \"and {x} too {X}\": {X: a field is"},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x, lines: long enough, lnes: x}\n", `f:5:47: unknown key "lnes"`},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x, lines: long enough}\n  - {signal: s, about: x, lines: also long}\n", `f:6:14: the signal "s" stands twice`},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x, of: t, repeats: x, times: 3}\n", `f:5:31: no signal "t" with lines`},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x, lines: 'long enough {x}'}\n  - {signal: t, about: x, of: s, repeats: y, times: 3}\n", `f:6:5: repeats must name a field`},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x, lines: 'long enough {x}'}\n  - {signal: t, about: x, of: s, repeats: x, times: 1}\n", `f:6:5: times must be`},
+		{head + "rules: []\nlogs:\n  - {signal: s, about: x, lines: [" + strings.Repeat("long enough,", 65) + "]}\n", "more than 64 patterns"},
+		{head + "rules: []\ndiagnosis: {bad_luck: {about: x}}\n", `f:4:13: no cause "bad_luck": there are client_connection_storm`},
+		{head + "rules: []\ndiagnosis: {none_of_these: {about: x}}\n", "f:4:13: the threshold cores is missing"},
+		{head + "rules: []\ndiagnosis: {none_of_these: {thresholds: {cores: {at: 1, because: x}}}}\n", "f:4:13: about is missing"},
+		{head + "rules: []\ndiagnosis: {none_of_these: {about: x, thresholds: {cores: {at: 1}}}}\n", "f:4:59: because is missing"},
+		{head + "rules: []\ndiagnosis: {none_of_these: {about: x, thresholds: {cores: {at: many, because: x}}}}\n", "f:4:59: at must be a number above 0"},
+		{head + "rules: []\ndiagnosis: {none_of_these: {about: x, thresholds: {shares: {at: 1, because: x}}}}\n", `f:4:52: no threshold "shares": none_of_these has cores`},
+		{head + "rules: []\ndiagnosis: {none_of_these: {about: x, workloads: c, thresholds: {cores: {at: 1, because: x}}}}\n", `f:4:50: no workload "c"`},
+		{head + "rules: []\ndiagnosis: {none_of_these: {about: x, signals: c, thresholds: {cores: {at: 1, because: x}}}}\n", `f:4:48: no signal "c" in logs`},
 		{"name: &a x\nabout: *a\nworkloads: {}\nrules: []\n", "f:2:8: expected text"},
 	} {
 		_, err := Parse("f", []byte(c.text))
@@ -68,6 +89,11 @@ rules:
   - {when: {process: "*q*"}, then: a}
   - {when: {}, then: a}
   - {when: {state: gc}, then: a}
+logs:
+  - {signal: s, about: x, lines: "client {_} failed to connect"}
+  - signal: t
+    about: x
+    lines: ["why client {_} failed to connect", "client {_} failed to connect due to {reason}"]
 `)
 	var got []string
 	for _, p := range rules.Problems() {
@@ -80,6 +106,7 @@ rules:
 		"test.yaml:7:1: this rule is never reached: the one in line 5 holds wherever it would",
 		"test.yaml:10:1: this rule is never reached: the one in line 9 holds wherever it would",
 		"test.yaml:13:1: this rule is never reached: the one in line 12 holds wherever it would",
+		"test.yaml:18:49: this pattern is never reached: the one in line 15 holds wherever it would",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

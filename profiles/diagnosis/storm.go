@@ -5,6 +5,7 @@ import (
 
 	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/summary"
+	"github.com/beamprof/beamprof/profiles/text"
 )
 
 // minConnects are needed to tell how clients behave.
@@ -117,12 +118,14 @@ func (e *evidence) behaviour(c *attribution.Cause) (answer, []string) {
 // hidden says why it is not known how clients behave.
 func (e *evidence) hidden() string {
 	for _, n := range e.nodes {
-		switch {
-		case n.Connections == nil:
+		if n.Connections == nil {
 			return "connections were not looked at"
-		case n.Connections.MQTT == nil:
-			return "no plain MQTT was seen, TLS and WebSocket are opaque; look at the listener in front, or record a node whose clients are not encrypted"
+		}
+		for _, l := range n.Connections.Listeners {
+			if opaque := l.Protocol == summary.ProtocolTLS || l.Protocol == summary.ProtocolWebSocket; opaque && l.Opened >= minConnects {
+				return text.Clean(l.Protocol) + " is opaque; if it ends in front of the node, record there, or ask the log: who connects how often?"
+			}
 		}
 	}
-	return "too little plain MQTT was seen; record longer"
+	return "not enough plain MQTT was seen; record longer"
 }
