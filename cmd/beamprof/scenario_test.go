@@ -91,7 +91,7 @@ type observed [2]*summary.Summary
 func (s *scenario) observe(t testing.TB, c *testbed.Cluster, seconds int) (o observed) {
 	t.Helper()
 	load := s.load
-	load.Seconds = seconds + 4
+	load.Seconds = seconds + 3
 	load.Observe = func(ctx context.Context) error {
 		var all sync.WaitGroup
 		var errs [2]error
@@ -175,7 +175,7 @@ func TestDiagnosisOfTheTestbed(t *testing.T) {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
-			o := s.observe(t, c, 6)
+			o := s.observe(t, c, 5)
 			if wrong := s.wrong(o); wrong != "" {
 				t.Error(wrong)
 				for _, n := range o {

@@ -142,6 +142,8 @@ func FuzzParse(f *testing.F) {
 		f.Add(data)
 	}
 	f.Add([]byte("name: x\nworkloads: {a: ''}\nrules:\n  - {when: {process: '*'}, then: [caller, apportion, a], over: [same process, {state: gc}]}\n"))
+	f.Add([]byte("name: x\nworkloads: {a: ''}\nrules: []\nlogs:\n  - {signal: s, about: x, lines: ['got {x} in {_} state', long enough]}\n  - {signal: t, about: x, of: s, repeats: x, times: 3}\n" +
+		"diagnosis: {none_of_these: {about: x, workloads: a, signals: s, advice: [y], thresholds: {cores: {at: 1, because: x}}}}\n"))
 	f.Add([]byte("a: &a [*a]"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rules, err := Parse("f", data)
