@@ -173,7 +173,8 @@ func (p *apportioner) finish() {
 
 // resolve splits samples by evidence and returns those for which there is none;
 // if it is the last chance they get what their rule says instead. Samples that
-// are evidence for others go first.
+// are evidence for others go first. Those for which there is only some evidence
+// as long as others wait, wait, too: the part that is known is no fair one.
 func (p *apportioner) resolve(samples []held, by *evidence, last bool) (rest []held) {
 	waiting := map[int][]held{}
 	evidenceOf := map[int]*set{}
@@ -185,16 +186,21 @@ func (p *apportioner) resolve(samples []held, by *evidence, last bool) (rest []h
 		waiting[r] = append(waiting[r], h)
 		evidenceOf[r].or(&h.matched)
 	}
+	var unknown set // selections that samples in rest are evidence for
 	for len(waiting) > 0 {
 		r := p.next(evidenceOf)
+		incomplete := unknown.intersects(&p.selectionOf[r])
 		for _, h := range waiting[r] {
-			switch weights := p.weights(h, by); {
-			case weights != nil:
+			weights := p.weights(h, by)
+			switch {
+			case weights != nil && !incomplete:
 				p.split(h, weights)
 			case last:
 				p.settle(h)
 			default:
 				rest = append(rest, h)
+				matched := p.onlySelections(h.matched)
+				unknown.or(&matched)
 			}
 		}
 		delete(waiting, r)

@@ -126,6 +126,33 @@ func TestWhatIsSplitCountsForOthers(t *testing.T) {
 	}
 }
 
+// TestIncompleteEvidence: as long as some that a pool works for are not decided,
+// the others do not stand for all.
+func TestIncompleteEvidence(t *testing.T) {
+	rules := parse(t, `
+name: queue
+workloads: {a: "", b: "", vm: ""}
+rules:
+  - {when: {state: native}, then: apportion, over: {function: "m:submit/1"}}
+  - {when: {process: server}, then: [apportion, b], over: {function: "m:ask/1"}}
+  - {when: {process: a}, then: a}
+  - {when: {process: b}, then: b}
+`)
+	w := newWho()
+	at := func(s *collector.Sample, time uint64) *collector.Sample { s.Time = time; return s }
+	pool := w.native("pool")
+	parts := attribute(rules,
+		at(w.sample("a", "", "m:submit/1"), 1), at(w.sample("server", "", "m:submit/1"), 2), at(pool, 3),
+		at(w.sample("b", "", "m:ask/1"), 2_000_000_000))
+	times := map[string]int64{}
+	for _, p := range parts[pool] {
+		times[p.Workload] += p.Nanoseconds
+	}
+	if times["a"] != period/2 || times["b"] != period/2 {
+		t.Errorf("the pool is split into %v", times)
+	}
+}
+
 // TestSameProcess: a process is split as its other samples are, or as those of
 // its kind if it has none.
 func TestSameProcess(t *testing.T) {
