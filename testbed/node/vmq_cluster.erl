@@ -8,17 +8,17 @@
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% publish hands a message to the link to the node; it is dropped if there is none.
-publish(Node, Message) -> to(Node, {msg, Message}).
+publish(Node, Message) -> to(Node, fun(Link) -> vmq_cluster_node:publish(Link, Message) end).
 
 %% remote_enqueue_async sends a queue's messages; {Ref, ok | {error, Reason}} comes back.
 remote_enqueue_async(Node, SubscriberId, Messages) ->
     Ref = make_ref(),
-    to(Node, {enq, self(), Ref, SubscriberId, Messages}),
+    to(Node, fun(Link) -> vmq_cluster_node:enqueue_async(Link, {self(), Ref, SubscriberId, Messages}) end),
     Ref.
 
-to(Node, Message) ->
+to(Node, Send) ->
     case ets:lookup(?MODULE, Node) of
-        [{_, Link}] -> Link ! Message, ok;
+        [{_, Link}] -> Send(Link);
         [] -> vmq_metrics:incr(cluster_message_drop, 1)
     end.
 

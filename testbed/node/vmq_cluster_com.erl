@@ -31,7 +31,7 @@ process(<<"msg", L:32, Bytes:L/binary, Rest/binary>>) ->
     testbed_truth:work(message_routing, msg),
     {Words, Message, Workload} = binary_to_term(Bytes),
     testbed_truth:work(Workload, msg),
-    vmq_reg:route(Words, Message, Workload),
+    vmq_reg:route_remote_msg(Words, Message, Workload),
     process(Rest);
 process(<<"enq", L:32, Bytes:L/binary, Rest/binary>>) ->
     testbed_truth:work(client_churn, enq),

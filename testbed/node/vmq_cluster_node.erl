@@ -1,12 +1,15 @@
 %% The outgoing half of the cluster link to one node. What has arrived is sent as
 %% one "vmq-send" frame.
 -module(vmq_cluster_node).
--export([start_link/1, init/1, is_connected/1]).
+-export([start_link/1, init/1, publish/2, enqueue_async/2, is_connected/1]).
 
 -define(RECONNECT, 500).
 -define(MAX_BUFFERED, 500).
 
 start_link(Node) -> {ok, proc_lib:spawn_link(?MODULE, init, [Node])}.
+
+publish(Link, Message) -> Link ! {msg, Message}, ok.
+enqueue_async(Link, {Pid, Ref, SubscriberId, Messages}) -> Link ! {enq, Pid, Ref, SubscriberId, Messages}, ok.
 
 %% is_connected asks the link process.
 is_connected(Link) ->

@@ -1,7 +1,7 @@
 %% Registration of clients, subscriptions, and routing of messages.
 -module(vmq_reg).
 -export([register_subscriber/5, register_subscriber_/6, subscribe/3, delete_subscriptions/1]).
--export([publish/4, route/3, get_queue_pid/1, get_queue_pid/2]).
+-export([publish/4, route_remote_msg/3, get_queue_pid/1, get_queue_pid/2]).
 
 -define(SYNC_TIMEOUT, 30000).
 -define(PAUSE, 100).
@@ -89,8 +89,8 @@ route_to({Node, _, _}, Words, Message, Workload, Sent) ->
         false -> vmq_cluster:publish(Node, {Words, Message, Workload}), [Node | Sent]
     end.
 
-%% route hands a peer's message to the local queues.
-route(Words, {Topic, PubQoS, Payload}, Workload) ->
+%% route_remote_msg hands a peer's message to the local queues.
+route_remote_msg(Words, {Topic, PubQoS, Payload}, Workload) ->
     vmq_reg_trie:fold(none, Words,
                       fun({Node, SubscriberId, QoS}, Acc) when Node =:= node() ->
                               case get_queue_pid(SubscriberId) of
