@@ -22,9 +22,17 @@ const oneInterrupt = 250 * time.Millisecond
 // away. One that comes later than window after it calls abort. stop gives the
 // signals their usual effect back.
 func interruptible(ctx context.Context, window time.Duration, abort func()) (_ context.Context, stop func()) {
+	return interruptedBy(ctx, window, abort, append(stopSignals, unix.SIGHUP)...)
+}
+
+// stopSignals ask every program to end.
+var stopSignals = []os.Signal{unix.SIGINT, unix.SIGTERM}
+
+// interruptedBy is interruptible by the signals given.
+func interruptedBy(ctx context.Context, window time.Duration, abort func(), by ...os.Signal) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	signal.Notify(signals, by...)
 	done := make(chan struct{})
 	go func() {
 		var first time.Time

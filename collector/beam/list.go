@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/beamprof/beamprof/collector/beam/memory"
 )
@@ -27,18 +28,37 @@ type Candidate struct {
 // pid. A VM is known by what its program defines, not by its name; where we may
 // not read the program, the name must do.
 func List() ([]Candidate, error) {
+	var f Finder
+	return f.Find(func(int) bool { return false })
+}
+
+// Finder finds VMs again and again. It remembers which programs are emulators,
+// so that a look at a host where little is new costs little.
+type Finder struct {
+	programs map[fileID]bool
+	since    time.Time
+}
+
+// maxProgramAge is how long it is remembered what a program is: numbers of files
+// are used again.
+const maxProgramAge = time.Hour
+
+// Find is List without the processes that skip names.
+func (f *Finder) Find(skip func(pid int) bool) ([]Candidate, error) {
+	if f.programs == nil || time.Since(f.since) > maxProgramAge {
+		f.programs, f.since = map[fileID]bool{}, time.Now()
+	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes (is /proc mounted?): %w", err)
 	}
-	programs := map[fileID]bool{}
 	var found []Candidate
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
-		if err != nil {
+		if err != nil || skip(pid) {
 			continue
 		}
-		if candidate, ok := examine(pid, programs); ok {
+		if candidate, ok := examine(pid, f.programs); ok {
 			found = append(found, candidate)
 		}
 	}

@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/sampler"
+	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/profiles/text"
+	"github.com/beamprof/beamprof/profiles/upload"
+	"github.com/beamprof/beamprof/profiles/window"
+)
+
+// vm is one VM being profiled.
+type vm struct {
+	engine   *engine
+	info     beam.Info
+	rules    *attribution.Rules
+	target   *beam.Target
+	attached time.Time
+	source   *sampler.Source
+
+	cutting     sync.Mutex // one window ends at a time; guards what follows
+	window      *window.CPU
+	collections map[*collection]bool
+	gone        bool
+}
+
+// renewAfter is how long a VM's names are kept: what it had once (code that was
+// purged, for instance) does not stay for as long as the agent runs.
+const renewAfter = time.Hour
+
+// newVM attaches to a VM and begins to sample it.
+func newVM(e *engine, pid int) (*vm, error) {
+	target, err := beam.Attach(pid)
+	if err != nil {
+		return nil, err
+	}
+	v := &vm{engine: e, info: target.Info, target: target, attached: time.Now(), collections: map[*collection]bool{}}
+	if v.rules = e.config.rules; v.rules == nil {
+		v.rules = attribution.Choose(target.Code.Modules())
+	}
+	v.window = v.newWindow()
+	if v.source, err = e.sampler.Add(target, v.window.Add); err != nil {
+		return nil, errors.Join(err, target.Close())
+	}
+	return v, nil
+}
+
+// name names the VM in messages.
+func (v *vm) name() string {
+	if node := v.info.NodeName(); node != "" {
+		return fmt.Sprintf("%s (pid %d)", text.Clean(node), v.info.PID)
+	}
+	return fmt.Sprintf("the VM with pid %d", v.info.PID)
+}
+
+func (v *vm) newWindow() *window.CPU {
+	return window.New(window.Options{
+		Version: v.engine.agent.options.Version, Kernel: v.engine.agent.kernel, Info: v.info,
+		Frequency: v.engine.config.Sampling.Frequency, Rules: v.rules,
+	}, nil)
+}
+
+// run ends windows and makes profiles of them, until ctx is done or the VM ends.
+func (v *vm) run(ctx context.Context) {
+	settings := v.engine.config.Sampling
+	ticks := time.NewTicker(settings.Window)
+	defer ticks.Stop()
+	defer v.target.Close()
+	period := v.collect()
+	began := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			v.end(period)
+			return
+		case <-ticks.C:
+		}
+		err := v.cut()
+		if err != nil {
+			v.log(err)
+			v.end(period)
+			return
+		}
+		// A window that ends a little early counts: the next one is a whole one later.
+		if time.Since(began) > settings.Profile-settings.Window/2 {
+			began = time.Now()
+			next := v.collect()
+			v.upload(period)
+			period = next
+			v.renew()
+		}
+	}
+}
+
+func (v *vm) log(err error) {
+	log := v.engine.agent.options.Log
+	if errors.Is(err, sampler.ErrTargetExited) {
+		log.Info().Msgf("%s has ended", v.name())
+		return
+	}
+	log.Warn().Err(err).Msgf("%s is not profiled any more", v.name())
+}
+
+// collect begins a collection, at the end of the current window.
+func (v *vm) collect() *collection {
+	c := &collection{}
+	v.cutting.Lock()
+	defer v.cutting.Unlock()
+	v.collections[c] = true
+	return c
+}
+
+// finish ends a collection and returns what is in it, nil if that is nothing.
+func (v *vm) finish(c *collection) (*profile.Profile, error) {
+	v.cutting.Lock()
+	delete(v.collections, c)
+	v.cutting.Unlock()
+	return c.profile()
+}
+
+// cut ends the window and adds it to all that is collected. The error says that
+// there will be no other.
+func (v *vm) cut() error {
+	v.cutting.Lock()
+	defer v.cutting.Unlock()
+	if v.gone {
+		return sampler.ErrTargetExited
+	}
+	ended, next := v.window, v.newWindow()
+	stats, err := v.source.Cut(next.Add)
+	v.window = next
+	v.add(ended, stats)
+	return err
+}
+
+// add adds a window that ended.
+func (v *vm) add(w *window.CPU, stats sampler.Stats) {
+	w.Close()
+	v.engine.agent.metrics.window(v, w.Summary(stats, ""), stats)
+	p, err := w.Profile(stats)
+	for c := range v.collections {
+		c.add(p, stats, err)
+	}
+}
+
+// end ends the last window and uploads what is left.
+func (v *vm) end(period *collection) {
+	v.cutting.Lock()
+	v.gone = true
+	stats, err := v.source.Remove()
+	v.add(v.window, stats)
+	v.cutting.Unlock()
+	if err != nil {
+		v.engine.agent.options.Log.Warn().Err(err).Msgf("the sampling of %s did not end well", v.name())
+	}
+	v.upload(period)
+	v.engine.agent.metrics.ended(v)
+}
+
+// renew attaches anew, once in a while.
+func (v *vm) renew() {
+	if time.Since(v.attached) < renewAfter {
+		return
+	}
+	v.attached = time.Now()
+	next, err := beam.Attach(v.info.PID)
+	if err == nil {
+		if err = v.source.Renew(next); err == nil {
+			v.target, next = next, v.target
+		}
+		next.Close()
+	}
+	if err != nil && !errors.Is(err, beam.ErrNoProcess) {
+		v.engine.agent.options.Log.Warn().Err(err).Msgf("%s could not be attached to anew: its old names are kept", v.name())
+	}
+}
+
+// labels are those of all profiles of the VM.
+func (v *vm) labels() map[string]string {
+	labels := map[string]string{"service_name": "beam", "host": v.engine.agent.host}
+	if node := text.Clean(v.info.NodeName()); node != "" {
+		labels["node"] = node
+		labels["service_name"], _, _ = strings.Cut(node, "@")
+	}
+	maps.Copy(labels, v.engine.config.Labels)
+	return labels
+}
+
+// upload hands a collection to the sinks.
+func (v *vm) upload(c *collection) {
+	p, err := v.finish(c)
+	if err == nil && p != nil {
+		err = v.send(upload.KindCPU, c, p)
+	}
+	if err != nil {
+		v.engine.agent.metrics.failures.WithLabelValues(v.nodeLabel(), upload.KindCPU).Inc()
+		v.engine.agent.options.Log.Warn().Err(err).Msgf("a profile of %s is lost", v.name())
+	}
+}
+
+func (v *vm) send(kind string, c *collection, p *profile.Profile) error {
+	data, err := encode(p)
+	if err != nil {
+		return err
+	}
+	v.engine.agent.metrics.profiles.WithLabelValues(v.nodeLabel(), kind).Inc()
+	return v.engine.agent.pipeline.Add(upload.Profile{
+		Kind: kind, Labels: v.labels(), Start: c.stats.Start, End: c.stats.Start.Add(c.stats.Duration), Data: data,
+	})
+}
+
+// nodeLabel is the value of the metrics' label node.
+func (v *vm) nodeLabel() string { return text.Clean(v.info.Node) }
