@@ -1,9 +1,10 @@
 //go:build ignore
 
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-// Messages between nodes: two uprobes in the VM count every message, and of one
-// in so many copy what tells its kind, its destination and who sends it. All
-// meaning is made in user space; see collector/distribution.
+// Messages between nodes: two uprobes in the VM count every message, and copy
+// what tells its kind, its destination and who sends it. All meaning is made in
+// user space, which also takes the probes out of the VM where there are too many
+// messages; see collector/distribution.
 #include "beamprof.h"
 
 /* Arguments of the probed functions, and the registers that a function leaves
@@ -56,10 +57,7 @@ static __always_inline int arguments_7_8(struct registers *r, __u64 *both)
 /* Tags of terms (erts/emulator/beam/erl_term.h, OTP 23 to 28). */
 #define TAG_LIST 1
 #define TAG_BOXED 2
-#define HEADER_MASK 0x3f
-#define HEADER_REFERENCE 0x10
-#define HEADER_OTHER_PID 0x30
-#define HEADER_OTHER_REFERENCE 0x38
+#define HEADER_MASK 0x3f /* 0 in the header of a tuple, with the arity above */
 #define POINTER(term) ((void *)((term) & ~7ULL))
 
 /* The first bytes of a message (erts/emulator/beam/external.h, OTP 22 to 28). */
@@ -72,10 +70,9 @@ static __always_inline int arguments_7_8(struct registers *r, __u64 *both)
 #define SENT 0
 #define RECEIVED 1
 
-/* The VM: where fields are in its structs, in bytes, and what to copy. */
+/* The VM: where fields are in its structs, in bytes. */
 struct distribution {
-	__u32 pid;   /* tgid */
-	__u32 every; /* one in so many messages is copied; 0: none is */
+	__u32 pid; /* tgid */
 	__u32 send_register; /* which saved register has what is sent */
 	/* In struct erts_dsig_send_context. */
 	__u32 send_control, send_message, send_entry, send_connection,
@@ -140,11 +137,11 @@ struct heap_term {
 };
 
 struct message {
-	__u32 type, every;
+	__u32 type, pad;
 	__u64 time; /* CLOCK_MONOTONIC, ns */
 	__u32 pid, tid;
 	__u64 entry; /* address of its dist_entry_ */
-	__u32 connection, pad;
+	__u32 connection, pad2;
 	__u64 node;     /* atom */
 	__u64 bytes;    /* on the wire, without TLS; received: of this packet */
 	__u64 sequence; /* received: of the packets of one message, 0 if it is one */
@@ -216,11 +213,6 @@ static __always_inline __u64 add_traffic(const struct distribution *d, __u64 ent
 	return t->node;
 }
 
-static __always_inline int chosen(const struct distribution *d)
-{
-	return d->every == 1 || (d->every && bpf_get_prandom_u32() % d->every == 0);
-}
-
 /* The record that this CPU puts messages together in. Newer kernels let another
  * thread of the VM interrupt a uprobe's program: then it uses a second one. */
 static __always_inline struct message_record *take_record(__u32 type, const struct distribution *d)
@@ -239,7 +231,6 @@ static __always_inline struct message_record *take_record(__u32 type, const stru
 	r->busy = 1;
 	__builtin_memset(&r->h, 0, sizeof(r->h));
 	r->h.type = type;
-	r->h.every = d->every;
 	r->h.time = bpf_ktime_get_ns();
 	r->h.pid = d->pid;
 	r->h.tid = bpf_get_current_pid_tgid();
@@ -319,41 +310,31 @@ static __always_inline void copy_sender(struct message_record *r, const struct d
 }
 
 /* Copies what a term points to if it is a tuple, a list cell, a reference or the
- * pid of another node. */
+ * pid of another node. What is copied behind its end means nothing. */
 static __always_inline void copy_term(struct message_record *r, __u64 start, __u64 word)
 {
-	__u64 at = r->h.payload, first = 0, length;
+	__u64 at = r->h.payload;
 	struct heap_term *term;
 
 	if ((word & 3) - TAG_LIST > TAG_BOXED - TAG_LIST || at >= DATA_MAX ||
-	    at - start >= TERMS_MAX * sizeof(*term) ||
-	    bpf_probe_read_user(&first, 8, POINTER(word)))
+	    at - start >= TERMS_MAX * sizeof(*term))
 		return;
-	length = 16;
-	if ((word & 3) == TAG_BOXED) {
-		/* the header of a tuple has the tag 0 below its arity */
-		length = ((first >> 6) + 1) * 8;
-		if (first & HEADER_MASK) {
-			if ((first & HEADER_MASK) == HEADER_REFERENCE)
-				length = 3 * 8;
-			else if ((first & HEADER_MASK) == HEADER_OTHER_REFERENCE)
-				length = 5 * 8;
-			else if ((first & HEADER_MASK) == HEADER_OTHER_PID)
-				length = 8;
-			else
-				return;
-		}
-		if (length > TERM_WORDS * 8)
-			length = TERM_WORDS * 8;
-	}
 	masked(at, DATA_MAX - 8);
 	term = (struct heap_term *)&r->data[at];
-	__builtin_memset(term->words, 0, sizeof(term->words));
-	opaque(length);
-	if (length > TERM_WORDS * 8 || bpf_probe_read_user(term->words, length, POINTER(word)))
+	/* Behind the last term of a block of memory there may be nothing. */
+	if (bpf_probe_read_user(term->words, sizeof(term->words), POINTER(word)) &&
+	    bpf_probe_read_user(term->words, 16, POINTER(word)))
 		return;
 	term->term = word;
 	r->h.payload += sizeof(*term);
+}
+
+/* The element n of a tuple, or 0, which is no term, if it has no so many. */
+static __always_inline __u64 element(const struct heap_term *term, __u64 n)
+{
+	__s64 beyond = n - 1 - (term->words[0] >> 6);
+
+	return term->words[n] & beyond >> 63;
 }
 
 /* Copies the control message and the message, and what is inside them as far as
@@ -372,15 +353,18 @@ static __always_inline void copy_terms(struct message_record *r)
 			break;
 		masked(at, DATA_MAX - 8);
 		term = (struct heap_term *)&r->data[at];
-		if ((term->term & 3) == TAG_LIST)
+		if ((term->term & 3) == TAG_LIST) {
 			copy_term(r, start, term->words[0]);
-		else if (term->words[0] & HEADER_MASK)
+			copy_term(r, start, term->words[1]);
+			continue;
+		}
+		if (term->words[0] & HEADER_MASK)
 			continue; /* what is behind it are no terms */
-		copy_term(r, start, term->words[1]);
-		copy_term(r, start, term->words[2]);
-		copy_term(r, start, term->words[3]);
-		copy_term(r, start, term->words[4]);
-		copy_term(r, start, term->words[5]);
+		copy_term(r, start, element(term, 1));
+		copy_term(r, start, element(term, 2));
+		copy_term(r, start, element(term, 3));
+		copy_term(r, start, element(term, 4));
+		copy_term(r, start, element(term, 5));
 	}
 	r->h.terms_length = r->h.payload - start;
 }
@@ -460,10 +444,6 @@ int distribution_sent(struct registers *ctx)
 	fragments = sending(r, d->send_fragments);
 	bytes = message_bytes(r, d, fragments);
 	r->h.node = add_traffic(d, entry, connection, SENT, 1, fragments, bytes);
-	if (!chosen(d)) {
-		r->busy = 0;
-		return 0;
-	}
 	r->h.entry = entry;
 	r->h.connection = connection;
 	r->h.bytes = bytes;
@@ -549,9 +529,6 @@ int distribution_received(struct registers *ctx)
 		fragment = big_endian(head + 10);
 	}
 	node = add_traffic(d, entry, connection, RECEIVED, head[1] != DIST_FRAG_CONT || head[0] != VERSION_MAGIC, 1, length + 4);
-	/* User space joins the packets of a message if it got the first. */
-	if (head[1] == DIST_FRAG_CONT ? !d->every : !chosen(d))
-		return 0;
 	r = take_record(RECORD_RECEIVED, d);
 	if (!r)
 		return 0;

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 )
 
@@ -11,7 +12,7 @@ import (
 type (
 	Message      = distributionMessage      // head of a RecordSent or RecordReceived
 	HeapTerm     = distributionHeapTerm     // one element of the payload's terms part
-	Distribution = distributionDistribution // the VM, where fields are in its structs, and what to copy
+	Distribution = distributionDistribution // the VM and where fields are in its structs
 )
 
 // Record types of the distribution's probes, behind those of the sampler.
@@ -50,9 +51,12 @@ type DistributionPrograms struct {
 	Sent     *ebpf.Program // uprobe in erts_dsig_send, where a message is encoded
 	Received *ebpf.Program // uprobe on erts_net_message
 	Events   *ebpf.Map     // perf event array that all records go to
+	// Multi says to attach them as links of several uprobes, which are out of the
+	// code as soon as they are closed. As perf events they stay in, doing
+	// nothing, until the kernel has waited for all that may be using them.
+	Multi bool
 
-	objects  distributionObjects
-	settings Distribution
+	objects distributionObjects
 }
 
 // LoadDistribution loads the probes for one VM. It needs what Load needs.
@@ -61,25 +65,33 @@ func LoadDistribution(settings Distribution) (*DistributionPrograms, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raising the memory lock limit: %w", err)
 	}
-	p := &DistributionPrograms{settings: settings}
-	if err := loadDistributionObjects(&p.objects, nil); err != nil {
+	p := &DistributionPrograms{Multi: haveUprobeMulti()}
+	spec, err := loadDistribution()
+	if err != nil {
+		return nil, fmt.Errorf("reading the distribution's probes: %w", err)
+	}
+	if p.Multi {
+		for _, program := range spec.Programs {
+			program.AttachType = ebpf.AttachTraceUprobeMulti
+		}
+	}
+	if err := spec.LoadAndAssign(&p.objects, nil); err != nil {
 		return nil, fmt.Errorf("loading the distribution's probes: %w", err)
 	}
 	p.Sent, p.Received, p.Events = p.objects.DistributionSent, p.objects.DistributionReceived, p.objects.Events
-	if err := p.Copy(settings.Every); err != nil {
+	if err := p.objects.Distributions.Put(uint32(0), settings); err != nil {
 		p.Close()
-		return nil, err
+		return nil, fmt.Errorf("setting up the distribution's probes: %w", err)
 	}
 	return p, nil
 }
 
-// Copy makes the probes copy one in so many messages; 0: none.
-func (p *DistributionPrograms) Copy(every uint32) error {
-	p.settings.Every = every
-	if err := p.objects.Distributions.Put(uint32(0), p.settings); err != nil {
-		return fmt.Errorf("setting up the distribution's probes: %w", err)
-	}
-	return nil
+// haveUprobeMulti tells whether the kernel has links of several uprobes that go
+// by the process asked for: Linux 6.6 has them, and 6.10 also for each thread of
+// the process (commit 46ba0e49b642).
+func haveUprobeMulti() bool {
+	version, err := features.LinuxVersionCode()
+	return err == nil && version >= 6<<16|10<<8 && features.HaveBPFLinkUprobeMulti() == nil
 }
 
 // AddStack tells where the C stack of the scheduler thread tid begins.

@@ -16,7 +16,6 @@ import (
 type distributionDistribution struct {
 	_              structs.HostLayout
 	Pid            uint32
-	Every          uint32
 	SendRegister   uint32
 	SendControl    uint32
 	SendMessage    uint32
@@ -47,13 +46,13 @@ type distributionHeapTerm struct {
 type distributionMessage struct {
 	_             structs.HostLayout
 	Type          uint32
-	Every         uint32
+	Pad           uint32
 	Time          uint64
 	Pid           uint32
 	Tid           uint32
 	Entry         uint64
 	Connection    uint32
-	Pad           uint32
+	Pad2          uint32
 	Node          uint64
 	Bytes         uint64
 	Sequence      uint64

@@ -52,7 +52,7 @@ func (a *app) recordCommand() *cli.Command {
 			&cli.IntFlag{Name: "frequency", Value: 99, Usage: fmt.Sprintf("take `N` samples per second and CPU, 1 to %d", sampler.MaxFrequency)},
 			&cli.StringFlag{Name: "rules", Usage: "attribute by the built-in rules `NAME`, or by those in a file (default: what fits the node; see beamprof rules)"},
 			&cli.StringFlag{Name: "callers", Value: "frames", Usage: "show who asked as `frames` below the one that was asked, as labels, or none"},
-			&cli.StringFlag{Name: "distribution", Value: "totals", Usage: "count the traffic with other nodes: `totals` without a probe in the VM; messages too, full or sampled where there are many; or off"},
+			&cli.StringFlag{Name: "distribution", Value: "sampled", Usage: "look into the traffic with other nodes: `sampled` into as many messages as cost the VM 1 % of a core; full into all, up to 10 %; totals counts bytes, without a probe in the VM; or off"},
 			&cli.StringSliceFlag{Name: "log", Usage: "read the VM's log from `FILE`; may be given more than once (default: the log files it has open)"},
 			&cli.StringFlag{Name: "connections", Value: connectionsTotals, Usage: "look at connections to the VM's listeners: `totals` or off"},
 			&cli.StringFlag{Name: "output", Usage: "write into `DIR`, new or empty (default: beamprof-<node or pid>-<time>)"},

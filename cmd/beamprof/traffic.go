@@ -110,8 +110,11 @@ func (d *distributionRecorder) warnings() []string {
 	if stats.NoMessages != nil {
 		add("messages to other nodes were not looked at, their bytes are counted: %v", stats.NoMessages)
 	}
+	if stats.Reduced {
+		add("looking into every message between nodes would have cost the VM more than 10 %% of a core: it was left for --distribution=sampled")
+	}
 	if stats.Lost > 0 {
-		add("%d messages to or from other nodes were counted, but their details were lost: --distribution=sampled looks at fewer", stats.Lost)
+		add("%d messages to or from other nodes were counted, but their details were lost", stats.Lost)
 	}
 	if stats.Uncounted > 0 {
 		add("%d messages to or from other nodes were not counted", stats.Uncounted)

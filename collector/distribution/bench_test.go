@@ -3,64 +3,187 @@ package distribution
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
+// emptyProbes puts probes that do nothing where the real ones are.
+func emptyProbes(b *testing.B, p *probes) (remove func()) {
+	b.Helper()
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Kprobe, License: "GPL", AttachType: attachType(p),
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	empty := *p
+	programs := *p.programs
+	programs.Sent, programs.Received = program, program
+	empty.programs, empty.links = &programs, []link.Link(nil)
+	if err := empty.attach(); err != nil {
+		b.Fatal(err)
+	}
+	return func() {
+		empty.detach()
+		program.Close()
+	}
+}
+
+func attachType(p *probes) ebpf.AttachType {
+	if p.programs.Multi {
+		return ebpf.AttachTraceUprobeMulti
+	}
+	return ebpf.AttachNone
+}
+
+// always puts the probes in for all messages, whatever they cost.
+func always(b *testing.B, p *probes) (remove func()) {
+	b.Helper()
+	if err := p.begin(); err != nil {
+		b.Fatal(err)
+	}
+	p.budget = newBudget(1000, time.Now())
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		for ctx.Err() == nil {
+			if err := p.run(ctx, time.Now().Add(lookInterval), func(*Message) {}); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- p.end(func(*Message) {})
+	}()
+	return func() {
+		stop()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	}
+}
+
+// cpu returns the CPU time that a VM has used.
+func cpu(b *testing.B, vm *testsupport.VM) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", vm.PID))
+	if err != nil {
+		b.Fatal(err)
+	}
+	var user, system int64
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	fmt.Sscan(fields[11], &user)
+	fmt.Sscan(fields[12], &system)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// exchange sends n small casts from one node to the other and returns how long
+// that took, until the other has them all.
+func exchange(b *testing.B, from, to *testsupport.VM, n int) time.Duration {
+	b.Helper()
+	return time.Microsecond * time.Duration(from.EvalInt(b, fmt.Sprintf(
+		"element(1, timer:tc(fun() -> traffic:sends({traffic_server, '%[1]s'}, %[2]d, {'$gen_cast', {apply, vmq_swc_store, rpc_broadcast, [1]}}), traffic:wait('%[1]s') end))", to.Node, n)))
+}
+
 // BenchmarkMessages measures what a message costs the VM that sends or receives
-// it: all of it as the VM sees it, and of this the probe's program alone. The
-// rest of the difference to `off` is the price of a uprobe.
+// it, in CPU time: without a probe, with one that does nothing, and with all of
+// its details copied.
 func BenchmarkMessages(b *testing.B) {
 	testsupport.RequireBPF(b)
-	p := startTraffic(b, testsupport.Options{})
+	p := startTraffic(b, testsupport.Options{Flags: []string{"+sbwt", "none"}})
 	p.connect(b)
-	for _, mode := range []struct {
-		name  string
-		every uint32 // 0: no probes
-	}{{"off", 0}, {"one in 1000000", 1_000_000}, {"full", 1}} {
-		for direction, node := range []*testsupport.VM{p.a, p.b} {
-			name := fmt.Sprintf("%s/%s", mode.name, []string{"sent", "received"}[direction])
-			b.Run(name, func(b *testing.B) {
-				var s *Session
-				if mode.every > 0 {
-					statistics, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
-					if err != nil {
-						b.Skipf("this kernel does not measure the run time of BPF programs: %v", err)
-					}
-					defer statistics.Close()
-					if s, err = Open(p.target, Options{Detail: Full}); err != nil {
-						b.Fatal(err)
-					}
-					defer s.Close()
-					if err := s.probes.programs.Copy(mode.every); err != nil {
-						b.Fatal(err)
-					}
-					ctx, stop := context.WithCancel(context.Background())
-					done := make(chan error, 1)
-					go func() { done <- s.Run(ctx, func(*Message) {}) }()
-					defer func() {
-						stop()
-						<-done
-					}()
+	in, err := newProbes(p.target, Full)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer in.close()
+	for direction, from := range []*testsupport.VM{p.a, p.b} {
+		to := []*testsupport.VM{p.b, p.a}[direction]
+		for name, put := range map[string]func(*testing.B, *probes) func(){"off": nil, "empty": emptyProbes, "full": always} {
+			b.Run(fmt.Sprintf("%s/%s", []string{"sent", "received"}[direction], name), func(b *testing.B) {
+				if put != nil {
+					defer put(b, in)()
 				}
-				other := []*testsupport.VM{p.b, p.a}[direction]
-				b.ResetTimer()
-				spent := node.EvalInt(b, fmt.Sprintf("element(1, timer:tc(fun() -> traffic:sends({traffic_server, '%s'}, %d, {'$gen_cast', {write, key, 1}}), traffic:wait('%s') end))", other.Node, b.N, other.Node))
-				b.ReportMetric(float64(spent)*1000/float64(b.N), "vm-ns/message")
-				if s == nil {
-					return
-				}
-				stats, err := []*ebpf.Program{s.probes.programs.Sent, s.probes.programs.Received}[direction].Stats()
-				if err != nil {
-					b.Fatal(err)
-				}
-				b.ReportMetric(float64(stats.Runtime.Nanoseconds())/float64(max(stats.RunCount, 1)), "probe-ns/message")
-				b.ReportMetric(float64(s.Stats().Lost)/float64(b.N), "lost/message")
+				before := cpu(b, p.a)
+				exchange(b, from, to, b.N)
+				b.ReportMetric(float64((cpu(b, p.a)-before).Nanoseconds())/float64(b.N), "vm-ns/message")
 			})
 		}
 	}
+	b.Logf("%d messages looked into", in.messages)
+}
+
+// BenchmarkThroughput compares how many messages the VM sends and gets in a time
+// without probes, with probes that do nothing, and as they are sampled: each
+// right after the other, in random order.
+func BenchmarkThroughput(b *testing.B) {
+	testsupport.RequireBPF(b)
+	const messages = 400_000
+	p := startTraffic(b, testsupport.Options{Flags: []string{"+S", "1", "+sbwt", "none"}})
+	p.connect(b)
+	modes := []string{"off", "empty", "sampled", "full"}
+	rates := map[string][]float64{}
+	for b.Loop() {
+		round := map[string]float64{}
+		for _, i := range rand.Perm(len(modes)) {
+			round[modes[i]] = throughput(b, p, modes[i], messages)
+		}
+		for mode, rate := range round {
+			rates[mode] = append(rates[mode], rate/round["off"])
+		}
+		rates["rate"] = append(rates["rate"], round["off"])
+	}
+	b.ReportMetric(median(rates["rate"]), "messages/s")
+	for _, mode := range modes[1:] {
+		b.ReportMetric(median(rates[mode]), mode+"/off")
+		b.Logf("%s: %.3f, %.3f to %.3f", mode, median(rates[mode]), slices.Min(rates[mode]), slices.Max(rates[mode]))
+	}
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
+// throughput returns messages per second, half of them sent and half received.
+func throughput(b *testing.B, p pair, mode string, messages int) float64 {
+	switch mode {
+	case "empty":
+		probes, err := newProbes(p.target, Full)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer probes.close()
+		defer emptyProbes(b, probes)()
+	case "sampled", "full":
+		s, err := Open(p.target, Options{Detail: map[string]Detail{"sampled": Sampled, "full": Full}[mode]})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer s.Close()
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx, func(*Message) {}) }()
+		defer func() {
+			stop()
+			if err := <-done; err != nil {
+				b.Error(err)
+			}
+			if s.Stats().Every < 2 {
+				b.Logf("%+v", s.Stats())
+			}
+		}()
+	}
+	spent := exchange(b, p.a, p.b, messages) + exchange(b, p.b, p.a, messages)
+	return float64(2*messages) / spent.Seconds()
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/beam/memory"
 	"github.com/beamprof/beamprof/collector/sockets"
@@ -22,12 +21,9 @@ type Detail int
 // The details. Totals needs no probe in the VM and costs it nothing.
 const (
 	Totals  Detail = iota // bytes of each node
-	Sampled               // and messages; above MaxDetails a second one in so many
-	Full                  // and every message
+	Sampled               // and messages, as many as can be looked into at 1 % of a core
+	Full                  // and every message, up to 10 % of a core
 )
-
-// MaxDetails is how many messages a second are looked into with Sampled, about.
-const MaxDetails = 2000
 
 // Options of a session.
 type Options struct {
@@ -43,7 +39,8 @@ type Total struct {
 	ReceivedBytes   uint64
 	SentPackets     uint64 // as the VM counts: a message of more than 64 KiB is several, a tick is one
 	ReceivedPackets uint64
-	// Messages as the probes count; 0 without them.
+	// Messages as the probes count, 0 without them. Where the probes are in the
+	// VM for a part of the time only, as the VM counts packets.
 	SentMessages     uint64
 	ReceivedMessages uint64
 }
@@ -52,8 +49,9 @@ type Total struct {
 type Stats struct {
 	Detail     Detail // what was possible
 	NoMessages error  // why no messages were looked at although they were asked for
+	Reduced    bool   // from Full to Sampled, because of what it would have cost the VM
 	Messages   uint64 // looked into
-	Every      uint32 // the least detail that there was: one message in so many
+	Every      uint32 // one message in so many was looked into, on average
 	Lost       uint64 // messages looked into by the kernel side only
 	Uncounted  uint64 // messages that are not in the totals
 	Malformed  uint64 // copies of messages that make no sense
@@ -104,7 +102,7 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 		return fmt.Errorf("count the distribution's bytes: %w", err)
 	}
 	if s.probes != nil {
-		if err := s.probes.attach(); err != nil {
+		if err := s.probes.begin(); err != nil {
 			s.stats.Detail, s.stats.NoMessages = Totals, err
 			s.probes.close()
 			s.probes = nil
@@ -116,7 +114,7 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 		if s.probes == nil {
 			failed = s.connections.hear(next)
 		} else {
-			failed = errors.Join(s.probes.read(ctx, next, handle), s.probes.adapt(), s.connections.hear(time.Now().Add(hearTimeout)))
+			failed = errors.Join(s.probes.run(ctx, next, handle), s.connections.hear(time.Now().Add(hearTimeout)))
 		}
 		// A list that changed while it was read is whole the next time.
 		if errors.Is(s.connections.follow(false), memory.ErrExited) {
@@ -124,8 +122,7 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 		}
 	}
 	if s.probes != nil {
-		s.probes.detach()
-		failed = errors.Join(failed, s.probes.read(context.Background(), time.Now(), handle))
+		failed = errors.Join(failed, s.probes.end(handle))
 	}
 	s.connections.end()
 	return errors.Join(failed, s.connections.hear(time.Now().Add(lastWords)))
@@ -138,34 +135,7 @@ func (s *Session) Totals() ([]Total, error) {
 	if s.probes == nil {
 		return totals, nil
 	}
-	traffic, err := s.probes.programs.Traffic()
-	if err != nil {
-		return totals, err
-	}
-	for _, one := range traffic {
-		totals = s.addMessages(totals, one)
-	}
-	return totals, nil
-}
-
-func (s *Session) addMessages(totals []Total, one bpf.Traffic) []Total {
-	node, _ := s.target.Atom(one.Node)
-	at := -1
-	for i := range totals {
-		if totals[i].Node == node {
-			at = i
-		}
-	}
-	if at < 0 {
-		at = len(totals)
-		totals = append(totals, Total{Node: node})
-	}
-	if one.Received {
-		totals[at].ReceivedMessages += one.Messages
-	} else {
-		totals[at].SentMessages += one.Messages
-	}
-	return totals
+	return s.probes.weights.add(totals), nil
 }
 
 // Stats returns the counts of the session; complete when Run has returned.

@@ -22,15 +22,18 @@ type Message struct {
 	Time        uint64 // nanoseconds of CLOCK_MONOTONIC
 	Node        string // the other one; empty if its name could not be read
 	Received    bool
-	Bytes       uint64 // before TLS, with what frames it
-	Weight      uint64 // messages that this one stands for
-	Operation   string // "reg_send", ...
-	Destination string // registered name, kind of the process, or what is spawned
-	RequestType string // call, cast, event, reply or info; empty if it is no message to a process
-	Request     string // its tag, down to the function it applies
+	Bytes       uint64  // before TLS, with what frames it
+	Weight      float64 // messages that this one stands for, 1 at least
+	Operation   string  // "reg_send", ...
+	Destination string  // registered name, kind of the process, or what is spawned
+	RequestType string  // call, cast, event, reply or info; empty if it is no message to a process
+	Request     string  // its tag, down to the function it applies
 	// Sender is the process that sends, with its stack. It is valid only during
 	// the callback, and nil for what is received or what no process sends.
 	Sender *collector.Sample
+
+	on   carrier
+	rest uint64 // bytes that are still to come, about
 }
 
 // decoder turns records into messages. It is used from one goroutine.
@@ -60,6 +63,9 @@ type question struct {
 
 // answer is what is known of a reply before it comes.
 type answer struct{ request, asker string }
+
+// maxFragments bounds the packets that a message may have: 64 GiB.
+const maxFragments = 1 << 20
 
 // maxAsked bounds the calls under way that are remembered.
 const maxAsked = 1 << 14
@@ -93,6 +99,7 @@ func (d *decoder) decode(raw []byte) *Message {
 			return nil // its first one was not copied
 		}
 		m.Bytes += r.Bytes
+		m.rest -= min(r.Bytes, m.rest)
 		if r.Fragment > 1 {
 			return nil
 		}
@@ -103,6 +110,10 @@ func (d *decoder) decode(raw []byte) *Message {
 	if r.Fragment <= 1 {
 		return m
 	}
+	// All but the last are of one size.
+	if r.Fragment-1 < maxFragments {
+		m.rest = (r.Fragment - 1) * r.Bytes
+	}
 	if len(d.open) >= maxOpen {
 		d.lost += uint64(len(d.open))
 		clear(d.open)
@@ -111,11 +122,24 @@ func (d *decoder) decode(raw []byte) *Message {
 	return nil
 }
 
+// cut returns the messages received in part, with the bytes that they should
+// have had: no more of them is seen.
+func (d *decoder) cut() []*Message {
+	var all []*Message
+	for _, m := range d.open {
+		m.Bytes += m.rest
+		all = append(all, m)
+	}
+	clear(d.open)
+	return all
+}
+
 func (d *decoder) message(r *record) *Message {
 	node, _ := d.target.Atom(r.Node)
+	received := r.Type == bpf.RecordReceived
 	return &Message{
-		Time: r.Time, Node: node, Received: r.Type == bpf.RecordReceived, Bytes: r.Bytes, Weight: max(uint64(r.Every), 1),
-		Operation: Unknown, Destination: Unknown,
+		Time: r.Time, Node: node, Received: received, Bytes: r.Bytes, Weight: 1, Operation: Unknown, Destination: Unknown,
+		on: carrier{connectionKey{r.Entry, r.Connection}, received},
 	}
 }
 

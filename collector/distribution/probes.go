@@ -4,10 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
+	"sync"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/perf"
 	"golang.org/x/sys/unix"
@@ -20,35 +21,38 @@ import (
 // receivedFunction gets every packet from other nodes, after TLS.
 const receivedFunction = "erts_net_message"
 
-// Sizes of the output buffer of each CPU, in bytes, and when it is read at the latest.
+// Sizes of the output buffer of each CPU, in bytes: all of it, and how much is
+// read at once.
 const (
-	buffer       = 2 << 20
-	watermark    = buffer / 8
-	readInterval = 100 * time.Millisecond
+	buffer    = 2 << 20
+	watermark = buffer / 16
 )
 
-// probes are the uprobes in one VM and what comes from them.
+// probes are the uprobes in one VM and what comes from them. They are in the VM
+// for as much of the time as the budget allows.
 type probes struct {
 	target   *beam.Target
 	site     site // where messages are sent
 	detail   Detail
 	programs *bpf.DistributionPrograms
-	links    []link.Link
+	links    []link.Link // none: the probes are not in the VM
+	closing  chan error  // of links that are on their way out; nil if none is
 	reader   *perf.Reader
 	decoder  *decoder
 	raw      perf.Record
 	pending  pending
+	budget   *budget
+	weights  *weights
+	resume   time.Time // when the probes may go in again
 
-	every, most uint32 // one message in so many is looked into: now, and at the rarest
-	messages    uint64 // looked into
-	counted     uint64 // by the kernel side, at the time of the last look
-	counters    bpf.DistributionCounts
-	looked      time.Time
+	messages uint64 // looked into
+	reduced  bool   // from Full to Sampled
+	counters bpf.DistributionCounts
 }
 
 // newProbes loads the probes. They are hit by nothing before attach.
 func newProbes(target *beam.Target, detail Detail) (*probes, error) {
-	p := &probes{target: target, detail: detail, decoder: newDecoder(target), every: 1, most: 1}
+	p := &probes{target: target, detail: detail, decoder: newDecoder(target), weights: newWeights()}
 	var err error
 	if p.site, err = findSite(p.executable(), int32(target.Layout.Sending.Phase)); err != nil {
 		return nil, err
@@ -80,7 +84,7 @@ func (p *probes) executable() string { return fmt.Sprintf("/proc/%d/exe", p.targ
 func (p *probes) settings() bpf.Distribution {
 	l := p.target.Layout
 	return bpf.Distribution{
-		Pid: uint32(p.target.PID), Every: p.every, SendRegister: p.site.register,
+		Pid: uint32(p.target.PID), SendRegister: p.site.register,
 		SendControl: uint32(l.Sending.Control), SendMessage: uint32(l.Sending.Message), SendEntry: uint32(l.Sending.Entry),
 		SendConnection: uint32(l.Sending.ConnectionID), SendHeaderSize: uint32(l.Sending.HeaderSize), SendHeader: uint32(l.Sending.Header),
 		SendBuffers: uint32(l.Sending.Buffers), SendFragments: uint32(l.Sending.Fragments), SendProcess: uint32(l.Sending.Process),
@@ -90,67 +94,211 @@ func (p *probes) settings() bpf.Distribution {
 	}
 }
 
-// attach puts the probes into the VM. They go with this process, however it ends.
+// attach puts the probes into the VM. They go with this process, however it
+// ends. Both are put in at once, as that takes a while.
 func (p *probes) attach() error {
 	executable, err := link.OpenExecutable(p.executable())
 	if err != nil {
 		return fmt.Errorf("open the VM's executable for probes: %w", err)
 	}
-	sent, err := executable.Uprobe(sendFunction, p.programs.Sent, &link.UprobeOptions{PID: p.target.PID, Offset: p.site.offset})
-	if err != nil {
-		return fmt.Errorf("probe the messages that are sent: %w", err)
+	var links [2]link.Link
+	var errs [2]error
+	var both sync.WaitGroup
+	both.Go(func() { links[0], errs[0] = p.probe(executable, sendFunction, p.site.offset, p.programs.Sent) })
+	both.Go(func() { links[1], errs[1] = p.probe(executable, receivedFunction, 0, p.programs.Received) })
+	both.Wait()
+	for i, l := range links {
+		if errs[i] == nil {
+			p.links = append(p.links, l)
+		}
 	}
-	p.links = append(p.links, sent)
-	received, err := executable.Uprobe(receivedFunction, p.programs.Received, &link.UprobeOptions{PID: p.target.PID})
-	if err != nil {
-		return fmt.Errorf("probe the messages that are received: %w", err)
+	if err := errors.Join(errs[:]...); err != nil {
+		return errors.Join(fmt.Errorf("probe the messages between nodes: %w", err), p.detach())
 	}
-	p.links = append(p.links, received)
-	p.looked = time.Now()
 	return nil
 }
 
-// detach takes the probes out of the VM.
-func (p *probes) detach() {
-	for _, l := range p.links {
-		l.Close()
+func (p *probes) probe(executable *link.Executable, function string, offset uint64, program *ebpf.Program) (link.Link, error) {
+	if p.programs.Multi {
+		return executable.UprobeMulti([]string{function}, program, &link.UprobeMultiOptions{PID: uint32(p.target.PID), Offsets: []uint64{offset}})
 	}
-	p.links = nil
+	return executable.Uprobe(function, program, &link.UprobeOptions{PID: p.target.PID, Offset: offset})
 }
 
-// read handles messages until a time, or until ctx is done.
-func (p *probes) read(ctx context.Context, until time.Time, handle func(*Message)) error {
-	for {
-		deadline := time.Now().Add(readInterval)
-		if deadline.After(until) {
-			deadline = until
+// remove begins to take the probes out of the VM. They are out of its code soon;
+// what takes long is that the kernel waits for those that still use them.
+func (p *probes) remove() {
+	if len(p.links) == 0 {
+		return
+	}
+	p.closing = make(chan error, len(p.links))
+	for _, l := range p.links {
+		go func() { p.closing <- l.Close() }()
+	}
+}
+
+// detach takes the probes out of the VM and returns when they are.
+func (p *probes) detach() error {
+	if p.closing == nil {
+		p.remove()
+	}
+	var errs []error
+	for range p.links {
+		errs = append(errs, <-p.closing)
+	}
+	p.links, p.closing = nil, nil
+	return errors.Join(errs...)
+}
+
+// begin starts the budget, and puts the probes into the VM.
+func (p *probes) begin() error {
+	// Connections that a list which changes does not show are new to the weights.
+	vm, _ := p.target.Connections()
+	p.weights.begin(vm)
+	share := sampledShare
+	if p.detail == Full {
+		share = fullShare
+	}
+	p.budget = newBudget(share, time.Now())
+	return p.attach()
+}
+
+// run looks at messages until a time, or until ctx is done, and handles them.
+func (p *probes) run(ctx context.Context, until time.Time, handle func(*Message)) error {
+	for ctx.Err() == nil && time.Now().Before(until) {
+		if len(p.links) == 0 {
+			if wait := min(time.Until(p.resume), time.Until(until)); wait > 0 {
+				sleep(ctx, wait)
+				continue
+			}
+			if err := p.attach(); err != nil {
+				return err
+			}
 		}
-		p.reader.SetDeadline(deadline)
+		n, err := p.read(ctx, until, p.budget.left())
+		if err != nil {
+			return err
+		}
+		switch {
+		case !p.budget.spend(n, time.Now()):
+			err = p.interrupt(handle)
+		case len(p.pending.bytes) >= pendingBytes:
+			err = p.flush(handle)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return p.flush(handle)
+}
+
+// interrupt takes the probes out of the VM because there are too many messages.
+func (p *probes) interrupt(handle func(*Message)) error {
+	if p.detail == Full {
+		p.detail, p.reduced = Sampled, true
+		p.budget = newBudget(sampledShare, time.Now())
+		p.budget.credit = 0
+	}
+	p.remove()
+	for len(p.links) > 0 {
+		// Until they are out, messages go on coming.
+		n, err := p.read(context.Background(), time.Now().Add(5*time.Millisecond), maxUint64)
+		if err == nil && len(p.pending.bytes) >= pendingBytes {
+			err = p.flush(handle)
+		}
+		if err != nil {
+			return err
+		}
+		p.budget.spend(n, time.Now())
+		select {
+		case err = <-p.closing:
+			p.links = p.links[1:]
+		default:
+		}
+		if err != nil {
+			return fmt.Errorf("take the probes out of the VM: %w", err)
+		}
+	}
+	p.closing = nil
+	n, err := p.read(context.Background(), time.Now(), maxUint64)
+	p.weights.gap = true
+	err = errors.Join(err, p.flush(handle))
+	p.budget.spend(n, time.Now())
+	p.resume = time.Now().Add(p.budget.rest())
+	return err
+}
+
+const maxUint64 = 1<<64 - 1
+
+// sleep waits, or until ctx is done.
+func sleep(ctx context.Context, wait time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
+	}
+}
+
+// end takes the probes out of the VM and handles what there is.
+func (p *probes) end(handle func(*Message)) error {
+	err := p.detach()
+	_, failed := p.read(context.Background(), time.Now(), maxUint64)
+	return errors.Join(err, failed, p.flush(handle))
+}
+
+// read reads messages until a time, until ctx is done, or until there are so many.
+func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint64, err error) {
+	for n < most && ctx.Err() == nil && len(p.pending.bytes) < pendingBytes {
+		p.reader.SetDeadline(until)
 		err := p.reader.ReadInto(&p.raw)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			p.flush(handle)
-			if !time.Now().Before(until) || ctx.Err() != nil {
-				return nil
-			}
-			continue
+			return n, nil
 		case perf.IsUnknownEvent(err):
 			continue
 		case err != nil:
-			return fmt.Errorf("reading messages: %w", err)
+			return n, fmt.Errorf("reading messages: %w", err)
 		}
 		// What did not fit is counted by the kernel side.
+		n++
 		if p.raw.LostSamples == 0 {
 			p.pending.add(p.raw.RawSample)
-		}
-		if len(p.pending.bytes) >= pendingBytes {
-			p.flush(handle)
+		} else {
+			n += p.raw.LostSamples
 		}
 	}
+	return n, nil
 }
 
-// flush decodes and handles what was read.
-func (p *probes) flush(handle func(*Message)) {
+// flush decodes and handles what was read, with the weights that it has now.
+func (p *probes) flush(handle func(*Message)) error {
+	traffic, err := p.programs.Traffic()
+	if err != nil {
+		return err
+	}
+	counters, err := p.programs.Counts()
+	if err != nil {
+		return err
+	}
+	// A list that changed while it was read is whole the next time.
+	vm, _ := p.target.Connections()
+	p.weights.look(vm, traffic, counters.OutputFailed-p.counters.OutputFailed, func(atom uint64) string {
+		name, _ := p.target.Atom(atom)
+		return name
+	})
+	p.counters = counters
+	// In a gap the packets of a message that was cut do not come any more.
+	p.handleAll(handle)
+	if len(p.links) == 0 {
+		for _, m := range p.decoder.cut() {
+			p.handle(m, handle)
+		}
+	} else {
+		p.weights.gap = false
+	}
+	return nil
+}
+
+func (p *probes) handleAll(handle func(*Message)) {
 	if len(p.pending.records) == 0 {
 		return
 	}
@@ -161,34 +309,15 @@ func (p *probes) flush(handle func(*Message)) {
 	}
 	p.pending.flush(func(raw []byte) {
 		if m := p.decoder.decode(raw); m != nil {
-			p.messages++
-			handle(m)
+			p.handle(m, handle)
 		}
 	})
 }
 
-// adapt chooses how many messages are looked into by how many there were.
-func (p *probes) adapt() error {
-	if p.detail == Full {
-		return nil
-	}
-	traffic, err := p.programs.Traffic()
-	if err != nil {
-		return err
-	}
-	var counted uint64
-	for _, t := range traffic {
-		counted += t.Messages
-	}
-	now := time.Now()
-	rate := float64(counted-min(p.counted, counted)) / max(now.Sub(p.looked).Seconds(), 1e-3)
-	p.counted, p.looked = counted, now
-	every := uint32(min(math.Ceil(max(rate/MaxDetails, 1)), math.MaxUint32))
-	if every == p.every {
-		return nil
-	}
-	p.every, p.most = every, max(p.most, every)
-	return p.programs.Copy(every)
+func (p *probes) handle(m *Message, handle func(*Message)) {
+	m.Weight = p.weights.of(m.on)
+	p.messages++
+	handle(m)
 }
 
 // fill adds what the probes did to the session's counts.
@@ -196,15 +325,15 @@ func (p *probes) fill(stats *Stats) {
 	if counters, err := p.programs.Counts(); err == nil {
 		p.counters = counters
 	}
-	stats.Messages, stats.Every = p.messages, p.most
+	stats.Detail, stats.Reduced = p.detail, p.reduced
+	stats.Messages, stats.Every = p.messages, p.weights.every()
 	stats.Lost = p.counters.OutputFailed + p.decoder.lost
 	stats.Uncounted = p.counters.Busy + p.counters.NotFound + p.counters.NoRoom
 	stats.Malformed = p.decoder.bad
 }
 
 func (p *probes) close() error {
-	p.detach()
-	var errs []error
+	errs := []error{p.detach()}
 	if p.reader != nil {
 		errs = append(errs, p.reader.Close())
 	}

@@ -81,7 +81,7 @@ func (b *Builder) Add(m *distribution.Message) {
 	b.messages++
 	r := row{
 		peer: m.Node, received: m.Received, operation: m.Operation, destination: m.Destination, requestType: m.RequestType, request: m.Request,
-		weight: float64(m.Weight), bytes: float64(m.Weight) * float64(m.Bytes),
+		weight: m.Weight, bytes: m.Weight * float64(m.Bytes),
 	}
 	var s collector.Sample
 	switch {

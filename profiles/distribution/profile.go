@@ -101,7 +101,7 @@ func (b *Builder) comments(info Info) []string {
 		fmt.Sprintf("messages looked into: %d; lost: %d, not counted: %d, malformed: %d", info.Stats.Messages, info.Stats.Lost, info.Stats.Uncounted, info.Stats.Malformed),
 	}
 	if info.Stats.Every > 1 {
-		comments = append(comments, fmt.Sprintf("at times one message in %d was looked into: values are estimates", info.Stats.Every))
+		comments = append(comments, fmt.Sprintf("one message in %d was looked into: values are estimates", info.Stats.Every))
 	}
 	for _, t := range info.Totals {
 		comments = append(comments, fmt.Sprintf("total of %s: sent %d bytes in %d messages, received %d bytes in %d messages",

@@ -155,7 +155,7 @@ type Function struct {
 // Distribution is the traffic with other nodes.
 type Distribution struct {
 	Detail   string     `json:"detail"`                  // full, sampled or totals: how closely messages were looked at
-	Every    uint32     `json:"sampled_every,omitempty"` // at the rarest, one message in so many; 0 without messages
+	Every    uint32     `json:"sampled_every,omitempty"` // one message in so many was looked into, on average; 0 without messages
 	Peers    []Peer     `json:"peers"`
 	Messages []Messages `json:"messages,omitempty"` // those with the most bytes, over all peers
 }

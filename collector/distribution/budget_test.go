@@ -1,0 +1,82 @@
+package distribution
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/beam"
+)
+
+// Whatever the rate, the probes take no more than their share in the long run,
+// and where there is enough for every message none is missed.
+func TestBudget(t *testing.T) {
+	for rate, always := range map[float64]bool{100: true, 1900: true, 3000: false, 100_000: false, 1_000_000: false} {
+		now := time.Unix(0, 0)
+		b := newBudget(sampledShare, now)
+		var spent time.Duration
+		rests := 0
+		const tick = 20 * time.Millisecond // the probes are out this long after they should be
+		for end := now.Add(10 * time.Minute); now.Before(end); {
+			now = now.Add(tick)
+			messages := uint64(rate * tick.Seconds())
+			spent += time.Duration(messages) * probeCost
+			if !b.spend(messages, now) {
+				rests++
+				now = now.Add(b.rest())
+			}
+		}
+		share := spent.Seconds() / now.Sub(time.Unix(0, 0)).Seconds()
+		if share > sampledShare*1.1 || always != (rests == 0) || !always && share < sampledShare*0.7 {
+			t.Errorf("%g messages/s: %.4f of a core, %d rests", rate, share, rests)
+		}
+	}
+}
+
+// What is seen stands for what is not, and nothing is counted twice.
+func TestWeights(t *testing.T) {
+	w := newWeights()
+	vm := func(sent uint64) []beam.Connection {
+		return []beam.Connection{{Entry: 1, ID: 1, Node: "b@host", Sent: sent}}
+	}
+	probes := func(packets, messages uint64) []bpf.Traffic {
+		return []bpf.Traffic{{Entry: 1, Connection: 1, Packets: packets, Messages: messages}}
+	}
+	name := func(uint64) string { return "" }
+	key := carrier{connectionKey{1, 1}, false}
+	total := func() uint64 {
+		for _, one := range w.add(nil) {
+			if one.Node == "b@host" {
+				return one.SentMessages
+			}
+		}
+		return 0
+	}
+	w.begin(vm(1000))
+	if w.look(vm(1010), probes(11, 10), 0, name); w.of(key) != 1 || total() != 10 {
+		t.Errorf("without a gap: weight %g, %d in all", w.of(key), total())
+	}
+	w.gap = true
+	if w.look(vm(1110), probes(11, 10), 0, name); total() != 110 {
+		t.Errorf("nothing probed: %d in all", total())
+	}
+	if w.look(vm(1210), probes(31, 30), 10, name); w.of(key) != 20 || total() != 210 {
+		t.Errorf("after a gap, half of the copies lost: weight %g, %d in all", w.of(key), total())
+	}
+	if w.of(carrier{connectionKey{2, 1}, true}) != 1 {
+		t.Error("a connection never seen has a weight")
+	}
+	w.gap = false
+	if w.look(nil, append(probes(31, 30), bpf.Traffic{Entry: 2, Connection: 7, Received: true, Packets: 3, Messages: 1}), 0, name); w.of(carrier{connectionKey{2, 7}, true}) != 1 {
+		t.Error("a connection that is gone has a weight")
+	}
+	if every := w.every(); math.Abs(float64(every)-211.0/31) > 0.5 {
+		t.Errorf("one in %d", every)
+	}
+	// Counters that go back are no messages.
+	w.gap = true
+	if w.look(vm(0), probes(0, 0), 5, name); w.of(key) != 1 || total() != 210 {
+		t.Errorf("weight %g, %d in all", w.of(key), total())
+	}
+}
