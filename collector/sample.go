@@ -134,6 +134,7 @@ type Sample struct {
 	Port        *Port    // executed by the thread, for the process or on its own; nil if none
 	Request     string   // tag of the gen call, cast or info in progress, or empty
 	RequestType string   // call, cast, info, event, timeout, ...; empty if not known
+	Peer        string   // node that is written to or read from: encoding, decoding, the connection's port and processes
 	OnBehalfOf  string   // kind of the process that asked, or empty
 	Callers     []Caller // who asked, and who asked that one, ...; valid only during the callback
 	Truncated   bool     // frames are missing; a marker frame stands for them

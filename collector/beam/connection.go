@@ -70,6 +70,30 @@ func (t *Target) connection(entry uint64) (c Connection, next uint64, err error)
 	return c, word(l.Next), nil
 }
 
+// ControllerSocket returns the socket of a connection and who gets what arrives
+// there. With TLS a process stands between the VM and the socket: the one that
+// sends. The one that receives owns the socket, and both were started by the
+// supervisor of this connection (tls_dyn_connection_sup in ssl, OTP 25 to 28).
+func (t *Target) ControllerSocket(c Connection) (Socket, error) {
+	if IsPort(c.Controller) {
+		return t.Socket(c.Controller)
+	}
+	parent, ok := t.Parent(c.Controller)
+	if !ok {
+		return Socket{}, errNoSocket
+	}
+	all, err := t.Sockets()
+	if err != nil {
+		return Socket{}, err
+	}
+	for _, s := range all {
+		if p, ok := t.Parent(s.Connected); ok && (p == parent || s.Connected == c.Controller) {
+			return s, nil
+		}
+	}
+	return Socket{}, errNoSocket
+}
+
 // errNoSocket says that a port is none of inet_drv's.
 var errNoSocket = errors.New("not a port of inet_drv")
 

@@ -47,6 +47,14 @@ func (t *Target) Port(addr uint64) (Port, error) {
 	return port, nil
 }
 
+// FormatPort returns a port as the VM prints it: "#Port<0.5>".
+func (t *Target) FormatPort(term uint64) (string, bool) {
+	if !IsPort(term) {
+		return "", false
+	}
+	return t.Layout.PID.formatPort(term), true
+}
+
 // formatPort writes a port of the VM's own. Ports are packed like pids, and
 // their number is the whole data.
 func (l PIDLayout) formatPort(term uint64) string {

@@ -123,7 +123,11 @@ func (c *connections) follow(first bool) error {
 		if known.known {
 			continue
 		}
-		if inode, err := c.inode(one); err == nil {
+		owned, err := c.target.ControllerSocket(one)
+		if err != nil {
+			continue
+		}
+		if inode, err := sockets.Inode(c.target.PID, owned.Descriptor); err == nil {
 			inodes[inode] = true
 			waiting[inode] = known
 		}
@@ -150,36 +154,6 @@ func (c *connections) connect(to *connection, s sockets.Socket) {
 	c.cookies[s.ID.Cookie()] = to
 	c.peers[peerAddress{s.ID.Remote().String(), s.ID.RemotePort()}] = to.node
 }
-
-// inode returns the socket of a connection. With TLS a process stands between
-// the VM and the socket: the one that sends. The one that receives owns the
-// socket, and both were started by the supervisor of this connection
-// (tls_dyn_connection_sup in ssl, OTP 25 to 28).
-func (c *connections) inode(one beam.Connection) (uint32, error) {
-	if beam.IsPort(one.Controller) {
-		s, err := c.target.Socket(one.Controller)
-		if err != nil {
-			return 0, err
-		}
-		return sockets.Inode(c.target.PID, s.Descriptor)
-	}
-	parent, ok := c.target.Parent(one.Controller)
-	if !ok {
-		return 0, errNoSocket
-	}
-	all, err := c.target.Sockets()
-	if err != nil {
-		return 0, err
-	}
-	for _, s := range all {
-		if p, ok := c.target.Parent(s.Connected); ok && (p == parent || s.Connected == one.Controller) {
-			return sockets.Inode(c.target.PID, s.Descriptor)
-		}
-	}
-	return 0, errNoSocket
-}
-
-var errNoSocket = errors.New("the connection's socket is not known")
 
 // hear takes in the sockets that went away until a time: their last counts.
 func (c *connections) hear(until time.Time) error {

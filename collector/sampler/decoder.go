@@ -35,12 +35,14 @@ type decoder struct {
 	threads *threads
 	people  *people
 	ports   *ports
+	peers   *peers
 
 	// Reused from sample to sample.
 	pcs        []uint64
 	spans      []span
 	stack      []*collector.Frame
 	roles      []role
+	traffic    bool   // C code of a sample works on messages between nodes
 	only       string // spawnable of the JIT frame that a sample's Erlang part begins with
 	sample     collector.Sample
 	stores     map[uint64]bool // by return address into JIT code: savesStackPointer
@@ -62,6 +64,7 @@ func newDecoder(target *beam.Target, space *native.Space) *decoder {
 		stores:     map[uint64]bool{},
 	}
 	d.ports = newPorts(target, d.people)
+	d.peers = newPeers(target)
 	d.frames.statics = d.findStatics()
 	return d
 }
@@ -71,6 +74,7 @@ func (d *decoder) decode(r *record) *collector.Sample {
 	s := &d.sample
 	*s = collector.Sample{Time: r.Time, Thread: d.threads.get(int(r.Tid))}
 	d.stack, d.roles, d.spans, d.only = d.stack[:0], d.roles[:0], d.spans[:0], ""
+	d.traffic = false
 	for at := 0; at+8 <= len(r.kernel); at += 8 {
 		d.push(d.frames.kernelFrame(binary.LittleEndian.Uint64(r.kernel[at:])))
 	}
@@ -91,6 +95,7 @@ func (d *decoder) decode(r *record) *collector.Sample {
 		d.asked(r, s)
 	}
 	s.Port = d.ports.get(r.Port)
+	s.Peer = d.peers.of(r, s, d.traffic)
 	s.State = classify(s.Thread.Kind, d.roles, r.Process != 0, waitsForEvents(&r.Header))
 	s.Stack = d.stack
 	return s
@@ -158,6 +163,7 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 			f.role = rolePort
 		}
 		d.push(f)
+		d.traffic = d.traffic || f.traffic
 		callee = f.Function
 		if f.role == roleDirty && len(r.head) > 0 {
 			d.suspended(r)

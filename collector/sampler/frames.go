@@ -41,6 +41,7 @@ func (p place) callSite() uint64 {
 type frame struct {
 	*collector.Frame
 	role      role
+	traffic   bool   // it is work on messages between nodes
 	spawnable string // the function, if a process can be spawned with it
 }
 
@@ -140,7 +141,8 @@ func (f *frames) nativeFrame(p place) frame {
 			Kind: collector.FrameNative, Address: p.callSite(), Mapping: symbol.Mapping,
 			Function: symbol.Name, Resolved: symbol.Resolved,
 		},
-		role: nativeRoles[symbol.Name],
+		role:    nativeRoles[symbol.Name],
+		traffic: symbol.Resolved && isTraffic(symbol.Name),
 	}
 	if made.role == roleNone {
 		made.role = f.statics[symbol.Start]

@@ -16,6 +16,7 @@ type labelKey struct {
 	process    *collector.Process
 	request    string
 	onBehalfOf string
+	peer       string
 	callers    string // the chain of who asked, if it is shown as a label
 	workload   string
 	basis      string
@@ -23,7 +24,7 @@ type labelKey struct {
 
 func (b *Builder) labelKey(s *collector.Sample, part attribution.Part) labelKey {
 	key := labelKey{
-		state: s.State, process: s.Process, request: s.Request, onBehalfOf: s.OnBehalfOf,
+		state: s.State, process: s.Process, request: s.Request, onBehalfOf: s.OnBehalfOf, peer: s.Peer,
 		callers: b.chain(s), workload: part.Workload, basis: part.Basis,
 	}
 	if s.Thread != nil {
@@ -66,6 +67,7 @@ func (k labelKey) strings() map[string][]string {
 	}
 	set("request", k.request)
 	set("on_behalf_of", k.onBehalfOf)
+	set("peer", k.peer)
 	set("callers", k.callers)
 	set("workload", k.workload)
 	set("basis", k.basis)

@@ -1,0 +1,123 @@
+package sampler
+
+import (
+	"encoding/binary"
+	"strings"
+
+	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/collector/beam"
+)
+
+// peers tells which other node work is for: that of the ports and processes that
+// the connections to other nodes are made of, and that on messages to them.
+type peers struct {
+	target    *beam.Target
+	looked    uint64            // time of the last look at the VM's connections
+	entries   map[uint64]string // by address of dist_entry_
+	ports     map[string]string // by id
+	processes map[uint64]string // by pid term
+	seen      map[beam.Connection]bool
+}
+
+// peerInterval is the time between two looks, in nanoseconds.
+const peerInterval = 1_000_000_000
+
+// maxPeers bounds the connections that are remembered; beyond it they are
+// forgotten, but for those there are.
+const maxPeers = 1 << 12
+
+func newPeers(target *beam.Target) *peers {
+	p := &peers{target: target}
+	p.forget()
+	return p
+}
+
+func (p *peers) forget() {
+	p.entries, p.ports, p.processes = map[uint64]string{}, map[string]string{}, map[uint64]string{}
+	p.seen = map[beam.Connection]bool{}
+}
+
+// trafficFunctions begin the names of the emulator's exported functions that
+// work on messages between nodes (dist.c, external.c, OTP 23 to 28).
+var trafficFunctions = []string{
+	"erts_dsig_send", "erts_encode_dist", "erts_encode_ext_dist", "erts_prepare_dist", "erts_make_dist", "erts_decode_dist",
+	"erts_net_message", "erts_dist_", "erts_finalize_atom_cache_map", "dist_ctrl_",
+}
+
+func isTraffic(function string) bool {
+	for _, prefix := range trafficFunctions {
+		if strings.HasPrefix(function, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// of returns the node that a sample's work is for, or the empty string. traffic
+// says that the C code works on messages. Which node they are for stands on the
+// C stack while they are sent; where it does not it is known only if there is
+// one node.
+func (p *peers) of(r *record, s *collector.Sample, traffic bool) string {
+	if r.Time-p.looked >= peerInterval {
+		p.look(r.Time)
+	}
+	if s.Port != nil {
+		if node, ok := p.ports[s.Port.ID]; ok {
+			return node
+		}
+	}
+	if len(r.head) > 0 {
+		if node, ok := p.processes[r.headWord(p.target.Layout.Process.ID)]; ok {
+			return node
+		}
+	}
+	if !traffic {
+		return ""
+	}
+	if only := p.only(); only != "" {
+		return only
+	}
+	for at := 0; at+8 <= len(r.cStack); at += 8 {
+		if node, ok := p.entries[binary.LittleEndian.Uint64(r.cStack[at:])]; ok {
+			return node
+		}
+	}
+	return ""
+}
+
+// only returns the node that all connections are to, if there is one.
+func (p *peers) only() (only string) {
+	for _, node := range p.entries {
+		if only != "" && node != only {
+			return ""
+		}
+		only = node
+	}
+	return only
+}
+
+// look takes in the connections there are at a time.
+func (p *peers) look(now uint64) {
+	p.looked = now
+	if len(p.seen) >= maxPeers {
+		p.forget()
+	}
+	// A list that changed while it was read is whole the next time.
+	list, _ := p.target.Connections()
+	for _, c := range list {
+		p.entries[c.Entry] = c.Node
+		c.Sent, c.Received = 0, 0
+		if p.seen[c] {
+			continue
+		}
+		p.seen[c] = true
+		if id, ok := p.target.FormatPort(c.Controller); ok {
+			p.ports[id] = c.Node
+			continue
+		}
+		p.processes[c.Controller] = c.Node
+		if socket, err := p.target.ControllerSocket(c); err == nil {
+			p.processes[socket.Connected] = c.Node
+		}
+	}
+}
