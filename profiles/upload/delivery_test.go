@@ -2,6 +2,7 @@ package upload
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -336,6 +337,24 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// buffer is a bytes.Buffer for several goroutines.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
 // TestSecretsStaySecret: whatever prints a configuration, a count, an error or a
 // log line, also if the server repeats what it got.
 func TestSecretsStaySecret(t *testing.T) {
@@ -346,8 +365,8 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	b := newBackend(t)
 	b.repeat = true
-	var out bytes.Buffer
-	log := zerolog.New(zerolog.SyncWriter(&out))
+	var out buffer
+	log := zerolog.New(&out)
 	var configs []Config
 	for i, auth := range []Auth{{Username: "me", Password: password}, {Token: token}, {TokenFile: file}} {
 		c := b.config(fmt.Sprint("sink", i))
@@ -388,5 +407,24 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 	if !strings.Contains(out.String(), "<secret>") {
 		t.Error("nothing was printed: this shows nothing")
+	}
+}
+
+// TestEndOfRun: what can be sent without waiting is sent before Run returns.
+func TestEndOfRun(t *testing.T) {
+	b := newBackend(t)
+	p, err := New([]Config{b.config("sink")}, t.TempDir(), zerolog.Nop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	ids := add(t, p, 5)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.arrived(); !slices.Equal(got, ids) {
+		t.Errorf("arrived: %v, want %v", got, ids)
 	}
 }

@@ -50,7 +50,8 @@ type Pipeline struct {
 	spool string
 	log   zerolog.Logger
 
-	reload sync.Mutex // one Reload, Run or Close at a time changes the set
+	preparing sync.Mutex // one profile at a time is unpacked: that takes the most memory
+	reload    sync.Mutex // one Reload, Run or Close at a time changes the set
 
 	mu      sync.RWMutex
 	workers []*worker
@@ -102,7 +103,7 @@ func (p *Pipeline) build(configs []Config) ([]*worker, error) {
 	}
 	var workers []*worker
 	for i, c := range configs {
-		w, err := newWorker(c.WithDefaults(), filepath.Join(p.spool, c.Name), p.find(c.Name), p.log)
+		w, err := newWorker(c.WithDefaults(), filepath.Join(p.spool, c.Name), p.find(c.Name), &p.preparing, p.log)
 		if err != nil {
 			for _, w := range workers {
 				w.discard()
@@ -178,12 +179,12 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	<-ctx.Done()
 	p.reload.Lock()
 	defer p.reload.Unlock()
+	for _, w := range p.workers { // they change only under reload
+		w.wait()
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.running = nil
-	for _, w := range p.workers {
-		w.wait()
-	}
 	return nil
 }
 

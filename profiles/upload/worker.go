@@ -35,7 +35,8 @@ type worker struct {
 	sink   sinks.Sink
 	log    zerolog.Logger
 	*state
-	before *worker // whose queue to take over
+	before    *worker     // whose queue to take over
+	preparing *sync.Mutex // of the pipeline
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -52,12 +53,12 @@ type state struct {
 
 // newWorker makes a worker with a queue in dir, or with that of another worker
 // once that has stopped.
-func newWorker(c Config, dir string, before *worker, log zerolog.Logger) (*worker, error) {
+func newWorker(c Config, dir string, before *worker, preparing *sync.Mutex, log zerolog.Logger) (*worker, error) {
 	sink, err := sinks.New(c)
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{config: c, sink: sink, before: before, log: log.With().Str("sink", c.Name).Logger()}
+	w := &worker{config: c, sink: sink, before: before, preparing: preparing, log: log.With().Str("sink", c.Name).Logger()}
 	if before != nil {
 		return w, nil
 	}
@@ -263,7 +264,9 @@ func (w *worker) next(after uint64, known *parcel) (*parcel, error) {
 		var report limits.Report
 		var deliver sinks.Delivery
 		if err == nil {
+			w.preparing.Lock()
 			deliver, report, err = w.sink.Prepare(profile)
+			w.preparing.Unlock()
 		}
 		if err != nil {
 			w.note(sinks.ReasonInvalid, err)

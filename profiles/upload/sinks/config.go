@@ -75,12 +75,12 @@ type Directory struct {
 }
 
 // DefaultLabels are the labels of samples that are uploaded unless the
-// configuration names others: those that take few values whatever the target
-// does. Process ids and names are not among them.
+// configuration names others, by their importance: those that take few values
+// in a target that means well. Process ids and names are not among them.
 func DefaultLabels() []string {
 	return []string{
 		"workload", "state", "thread", "basis", "process_kind", "request", "on_behalf_of", "scheduler",
-		"peer", "direction", "operation", "listener",
+		"peer", "direction", "operation", "closed_by",
 	}
 }
 

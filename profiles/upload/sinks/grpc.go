@@ -64,7 +64,7 @@ func (s *otlpGRPC) Prepare(p *Profile) (Delivery, limits.Report, error) {
 	if s.config.Type == TypeParca {
 		scope = profileName(p.Kind)
 	}
-	request, report, err := export(&s.config, p, scope)
+	request, report, err := export(&s.config, p, scope, maxMessageBytes)
 	if err != nil {
 		return nil, report, err
 	}

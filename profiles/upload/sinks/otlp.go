@@ -20,8 +20,8 @@ const maxMessageBytes = 4<<20 - 64<<10
 // resourceNames are the labels that OpenTelemetry has names of its own for.
 var resourceNames = map[string]string{serviceName: "service.name", "host": "host.name"}
 
-// export makes an OTLP request of a profile, small enough for a message.
-func export(c *Config, p *Profile, scope string) (*collector.ExportProfilesServiceRequest, limits.Report, error) {
+// export makes an OTLP request of a profile, of so many bytes at most.
+func export(c *Config, p *Profile, scope string, most int) (*collector.ExportProfilesServiceRequest, limits.Report, error) {
 	read, series, report, err := parse(c, p)
 	if err != nil {
 		return nil, report, err
@@ -37,10 +37,10 @@ func export(c *Config, p *Profile, scope string) (*collector.ExportProfilesServi
 	for {
 		request := otlp.Request(read, otlp.Options{ID: p.ID(), Resource: resource, Scope: scope})
 		size := proto.Size(request)
-		if size <= maxMessageBytes {
+		if size <= most {
 			return request, report, nil
 		}
-		room.Bytes = int(float64(room.Bytes) * min(0.9, float64(maxMessageBytes)/float64(size)))
+		room.Bytes = int(float64(room.Bytes) * min(0.9, float64(most)/float64(size)))
 		more, err := room.Apply(read, c.LabelAllow)
 		report.Folded += more.Folded
 		if err != nil {
@@ -60,7 +60,7 @@ func newOTLPHTTP(c Config) (Sink, error) {
 const otlpPath = "/v1development/profiles"
 
 func (s otlpHTTP) Prepare(p *Profile) (Delivery, limits.Report, error) {
-	request, report, err := export(&s.config, p, scopeName)
+	request, report, err := export(&s.config, p, scopeName, maxMessageBytes)
 	if err != nil {
 		return nil, report, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/google/pprof/profile"
@@ -37,8 +38,8 @@ func parse(c *Config, p *Profile) (read *profile.Profile, series map[string]stri
 // such that every server takes them; there is always a service_name.
 func seriesLabels(c *Config, p *Profile) map[string]string {
 	labels := map[string]string{}
-	for name, value := range p.Labels {
-		labels[plainName(name)] = plainValue(value)
+	for _, name := range slices.Sorted(maps.Keys(p.Labels)) { // as names may become equal
+		labels[plainName(name)] = plainValue(p.Labels[name])
 	}
 	for name, value := range c.Labels {
 		labels[name] = plainValue(value)

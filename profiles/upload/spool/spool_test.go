@@ -213,3 +213,13 @@ func FuzzName(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkPush(b *testing.B) {
+	q, _ := open(b, b.TempDir(), Limits{MaxBytes: 10 << 20})
+	payload := bytes.Repeat([]byte("x"), 100<<10)
+	for range b.N {
+		if err := q.Push(time.Now(), payload); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
