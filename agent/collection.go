@@ -2,27 +2,28 @@ package agent
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/google/pprof/profile"
 
 	"github.com/beamprof/beamprof/collector/sampler"
+	"github.com/beamprof/beamprof/profiles/summary"
+	"github.com/beamprof/beamprof/profiles/upload"
 )
 
-// collection is windows that follow each other, to become one profile.
+// collection is windows that follow each other, to become one profile of each kind.
 type collection struct {
-	profiles []*profile.Profile
-	stats    sampler.Stats // of all
+	profiles map[string][]*profile.Profile // by kind
+	stats    sampler.Stats                 // of all
+	summary  *summary.Summary              // as far as join goes
 	err      error
 }
 
-// add adds a window. The profile is shared and not changed.
-func (c *collection) add(p *profile.Profile, stats sampler.Stats, err error) {
-	if err != nil {
-		c.err = err
-		return
-	}
+// add adds a window. Profiles are shared and not changed.
+func (c *collection) add(profiles map[string]*profile.Profile, stats sampler.Stats, s *summary.Summary, err error) {
+	c.err = errors.Join(c.err, err)
 	if c.stats.Duration == 0 {
 		c.stats.Start, c.stats.Frequency = stats.Start, stats.Frequency
 	}
@@ -31,17 +32,26 @@ func (c *collection) add(p *profile.Profile, stats sampler.Stats, err error) {
 	c.stats.Lost += stats.Lost + stats.Malformed
 	c.stats.Truncated += stats.Truncated
 	c.stats.Partial += stats.Partial
-	c.profiles = append(c.profiles, p)
+	c.summary = join(c.summary, s)
+	if c.profiles == nil {
+		c.profiles = map[string][]*profile.Profile{}
+	}
+	for kind, p := range profiles {
+		c.profiles[kind] = append(c.profiles[kind], p)
+	}
 }
 
-// profile returns the windows as one profile, nil if there are none.
-func (c *collection) profile() (*profile.Profile, error) {
-	if c.err != nil || len(c.profiles) == 0 {
-		return nil, c.err
+// profile returns the windows as one profile of a kind, nil if there are none.
+func (c *collection) profile(kind string) (*profile.Profile, error) {
+	if len(c.profiles[kind]) == 0 {
+		return nil, nil
 	}
-	merged, err := profile.Merge(c.profiles)
+	merged, err := profile.Merge(c.profiles[kind])
 	if err != nil {
 		return nil, fmt.Errorf("put windows together: %w", err)
+	}
+	if kind != upload.KindCPU {
+		return merged, nil
 	}
 	// What each window says of its samples would be said as often as there are windows.
 	comments := merged.Comments[:0:0]

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/upload"
@@ -26,6 +27,7 @@ import (
 type Config struct {
 	Targets  Targets           `yaml:"targets"`
 	Sampling Sampling          `yaml:"sampling"`
+	Beside   Beside            `yaml:"beside"`
 	Rules    string            `yaml:"rules"`  // auto, the name of a built-in set, or a file
 	Labels   map[string]string `yaml:"labels"` // of all profiles
 	Spool    string            `yaml:"spool"`  // directory of the sinks' queues
@@ -52,6 +54,31 @@ type Sampling struct {
 	Profile   time.Duration `yaml:"profile"`   // of one profile, a multiple of Window
 }
 
+// Beside says what is looked at beside samples.
+type Beside struct {
+	Distribution string `yaml:"distribution"` // off; totals, without a probe in the VM; sampled or full, messages too
+	Connections  string `yaml:"connections"`  // off or totals
+	Logs         string `yaml:"logs"`         // off or on
+}
+
+// off is the value that looks at nothing.
+const off = "off"
+
+var details = map[string]distribution.Detail{"totals": distribution.Totals, "sampled": distribution.Sampled, "full": distribution.Full}
+
+func (b *Beside) check() error {
+	if _, ok := details[b.Distribution]; !ok && b.Distribution != off {
+		return fmt.Errorf("beside.distribution: %q is none of off, totals, sampled, full", b.Distribution)
+	}
+	if b.Connections != off && b.Connections != "totals" {
+		return fmt.Errorf("beside.connections: %q is neither off nor totals", b.Connections)
+	}
+	if b.Logs != off && b.Logs != "on" {
+		return fmt.Errorf("beside.logs: %q is neither off nor on", b.Logs)
+	}
+	return nil
+}
+
 // HTTP says how scrapers are answered.
 type HTTP struct {
 	Listen     string `yaml:"listen"`      // host:port; empty: nobody is answered
@@ -64,6 +91,7 @@ func Defaults() *Config {
 	return &Config{
 		Targets:  Targets{Nodes: []string{}, Commands: []string{}, Interval: 5 * time.Second},
 		Sampling: Sampling{Frequency: 19, Window: 15 * time.Second, Profile: time.Minute},
+		Beside:   Beside{Distribution: "totals", Connections: "totals", Logs: "on"},
 		Rules:    rulesAuto,
 		Labels:   map[string]string{},
 		Spool:    "/var/lib/beamprof/spool",
@@ -216,6 +244,9 @@ func (c *Config) check() error {
 	} else if s.Profile < s.Window || s.Profile%s.Window != 0 || s.Profile > maxProfile {
 		wrong("sampling.profile: %v is no multiple of sampling.window, %v, or above %v", s.Profile, s.Window, maxProfile)
 	}
+	if err := c.Beside.check(); err != nil {
+		errs = append(errs, err)
+	}
 	if c.rules, err = loadRules(c.Rules); err != nil {
 		wrong("rules: %w", err)
 	}
@@ -291,7 +322,7 @@ func (c *Config) Write(w io.Writer) error {
 
 // sameEngine tells whether both sample the same VMs in the same way.
 func (c *Config) sameEngine(old *Config) bool {
-	return reflect.DeepEqual(c.Targets, old.Targets) && c.Sampling == old.Sampling && c.Rules == old.Rules &&
+	return reflect.DeepEqual(c.Targets, old.Targets) && c.Sampling == old.Sampling && c.Beside == old.Beside && c.Rules == old.Rules &&
 		reflect.DeepEqual(c.rules, old.rules) && reflect.DeepEqual(c.Labels, old.Labels)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/summary"
+	"github.com/beamprof/beamprof/profiles/text"
 )
 
 // metrics are what the agent counts for Prometheus. Labels take few values: node
@@ -20,6 +21,9 @@ type metrics struct {
 	workloads, states                            *prometheus.CounterVec
 	process, samples, lost, truncated, partially *prometheus.CounterVec
 	windows, profiles, failures                  *prometheus.CounterVec
+	bytes, messages, opened, closed, signals     *prometheus.CounterVec
+	missed                                       *prometheus.CounterVec
+	verdicts                                     *prometheus.GaugeVec
 
 	reloads *prometheus.CounterVec
 
@@ -48,11 +52,21 @@ func newMetrics(a *Agent) *metrics {
 	m.windows = counter("windows_total", "Windows sampled.")
 	m.profiles = counter("profiles_total", "Profiles made for the sinks.", "kind")
 	m.failures = counter("profiles_failed_total", "Profiles that could not be made, or not be put into all queues.", "kind")
+	m.bytes = counter("distribution_bytes_total", "Bytes of the traffic with other nodes.", "peer", "direction")
+	m.messages = counter("distribution_messages_total", "Messages of the traffic with other nodes; only if they are looked at.", "peer", "direction")
+	m.opened = counter("connections_opened_total", "Connections to the VM's listeners that were opened.", "listener")
+	m.closed = counter("connections_closed_total", "Connections to the VM's listeners that were closed.", "listener", "by")
+	m.signals = counter("log_signals_total", "Lines of the VM's logs that tell of trouble, by what they tell.", "signal")
+	m.missed = counter("missed_total", "What was looked at beside samples and missed, by what.", "what")
+	m.verdicts = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Namespace: "beamprof", Name: "verdict", Help: "The diagnosis of the last profile: 1 for the verdict on each cause.",
+	}, []string{"node", "cause", "verdict"})
+	m.byNode = append(m.byNode, m.verdicts.MetricVec)
 	m.reloads = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: "beamprof", Name: "config_reloads_total", Help: "Times the configuration was read again.",
 	}, []string{"result"})
 	m.registry.MustRegister(
-		m.reloads,
+		m.reloads, m.verdicts,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), // the agent's own cost
 		&ownMetrics{a},
 	)
@@ -77,6 +91,47 @@ func (m *metrics) window(v *vm, s *summary.Summary, stats sampler.Stats) {
 	m.truncated.WithLabelValues(node).Add(float64(stats.Truncated))
 	m.partially.WithLabelValues(node).Add(float64(stats.Partial))
 	m.windows.WithLabelValues(node).Inc()
+}
+
+// beside counts what was looked at beside the samples of a window.
+func (m *metrics) beside(v *vm, s *summary.Summary, window counts) {
+	node := v.nodeLabel()
+	if s.Distribution != nil {
+		for _, p := range s.Distribution.Peers {
+			peer := text.Clean(p.Node)
+			m.bytes.WithLabelValues(node, peer, "sent").Add(float64(p.SentBytes))
+			m.bytes.WithLabelValues(node, peer, "received").Add(float64(p.ReceivedBytes))
+			if s.Distribution.Detail != "totals" {
+				m.messages.WithLabelValues(node, peer, "sent").Add(float64(p.SentMessages))
+				m.messages.WithLabelValues(node, peer, "received").Add(float64(p.ReceivedMessages))
+			}
+		}
+	}
+	for address, t := range window.listeners {
+		m.opened.WithLabelValues(node, address.String()).Add(float64(t.Opened))
+		m.closed.WithLabelValues(node, address.String(), "peer").Add(float64(t.ClosedByPeer))
+		m.closed.WithLabelValues(node, address.String(), "target").Add(float64(t.ClosedByTarget))
+		m.closed.WithLabelValues(node, address.String(), "unknown").Add(float64(t.Closed - min(t.ClosedByPeer+t.ClosedByTarget, t.Closed)))
+	}
+	for signal, count := range window.signals {
+		m.signals.WithLabelValues(node, signal).Add(float64(count.InWindow))
+	}
+	for what, n := range window.lost {
+		m.missed.WithLabelValues(node, what).Add(float64(n))
+	}
+}
+
+// judge shows the verdicts on a profile.
+func (m *metrics) judge(v *vm, all []summary.Diagnosis) {
+	for _, d := range all {
+		for _, verdict := range []string{summary.VerdictLikely, summary.VerdictPossible, summary.VerdictUnlikely, summary.VerdictUnknown} {
+			value := 0.0
+			if d.Verdict == verdict {
+				value = 1
+			}
+			m.verdicts.WithLabelValues(v.nodeLabel(), d.Cause, verdict).Set(value)
+		}
+	}
 }
 
 // ended notes that a VM ended: its last counts are to be scraped once more.

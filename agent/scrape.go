@@ -12,6 +12,7 @@ import (
 
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/text"
+	"github.com/beamprof/beamprof/profiles/upload"
 )
 
 // How long a scraped profile is, in seconds, if it does not say, and at most.
@@ -20,8 +21,12 @@ const (
 	maxSeconds     = 300
 )
 
-// cpu answers with a CPU profile of the next so many seconds.
-func (s *server) cpu(w http.ResponseWriter, r *http.Request) {
+// scrape answers with profiles of a kind, of the next so many seconds.
+func (s *server) scrape(kind string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { s.take(kind, w, r) }
+}
+
+func (s *server) take(kind string, w http.ResponseWriter, r *http.Request) {
 	seconds, vms, ok := s.begin(w, r)
 	if !ok {
 		return
@@ -48,7 +53,8 @@ func (s *server) cpu(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, sampler.ErrTargetExited) {
 			err = nil // what there was is collected
 		}
-		p, failed := v.finish(collected[v])
+		v.finish(collected[v])
+		p, failed := collected[v].profile(kind)
 		if err = errors.Join(err, failed); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
@@ -61,7 +67,7 @@ func (s *server) cpu(w http.ResponseWriter, r *http.Request) {
 		}
 		profiles = append(profiles, p)
 	}
-	s.send(w, "profile", profiles)
+	s.send(w, kind, profiles)
 }
 
 // begin reads the request and takes a place among the scrapes, which the caller
@@ -110,10 +116,17 @@ func (s *server) choose(node, pid string) ([]*vm, error) {
 	return nil, fmt.Errorf("no VM is node %q with pid %q: there are %s", text.Clean(node), text.Clean(pid), strings.Join(names, ", "))
 }
 
+// empty says why there is no profile.
+var empty = map[string]string{
+	upload.KindCPU:          "the VM has ended",
+	upload.KindDistribution: "messages to other nodes are not looked at: set beside.distribution to sampled or full",
+	upload.KindConnections:  "no connection came or went, or none is looked at (beside.connections)",
+}
+
 // send answers with profiles, put together.
-func (s *server) send(w http.ResponseWriter, name string, profiles []*profile.Profile) {
+func (s *server) send(w http.ResponseWriter, kind string, profiles []*profile.Profile) {
 	if len(profiles) == 0 {
-		http.Error(w, "the VM has ended", http.StatusNotFound)
+		http.Error(w, empty[kind], http.StatusNotFound)
 		return
 	}
 	merged, err := profile.Merge(profiles)
@@ -126,7 +139,7 @@ func (s *server) send(w http.ResponseWriter, name string, profiles []*profile.Pr
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", name))
+	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", kind+".pb.gz"))
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Write(data)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/beamprof/beamprof/profiles/upload"
 )
 
 // server answers scrapers.
@@ -46,7 +48,9 @@ func (a *Agent) listen(config *Config) (*server, error) {
 
 func (s *server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /debug/pprof/profile", s.cpu)
+	mux.HandleFunc("GET /debug/pprof/profile", s.scrape(upload.KindCPU))
+	mux.HandleFunc("GET /debug/pprof/distribution", s.scrape(upload.KindDistribution))
+	mux.HandleFunc("GET /debug/pprof/connections", s.scrape(upload.KindConnections))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.agent.metrics.registry, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.agent.Healthy()) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.agent.ready()) })
@@ -55,7 +59,9 @@ func (s *server) routes() http.Handler {
 }
 
 const paths = `beamprof agent
-/debug/pprof/profile?seconds=N       CPU profile; node=NAME or pid=N if there are several VMs
+/debug/pprof/profile?seconds=N       CPU profile; node=NAME or pid=N for one of several VMs
+/debug/pprof/distribution?seconds=N  messages to and from other nodes
+/debug/pprof/connections?seconds=N   connections to the VM's listeners
 /metrics                             for Prometheus
 /healthz, /readyz                    200 if all is well, and if VMs were looked for
 `

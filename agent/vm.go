@@ -14,6 +14,8 @@ import (
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/attribution"
+	"github.com/beamprof/beamprof/profiles/diagnosis"
+	"github.com/beamprof/beamprof/profiles/summary"
 	"github.com/beamprof/beamprof/profiles/text"
 	"github.com/beamprof/beamprof/profiles/upload"
 	"github.com/beamprof/beamprof/profiles/window"
@@ -32,6 +34,10 @@ type vm struct {
 	window      *window.CPU
 	collections map[*collection]bool
 	gone        bool
+	beside      *beside // nil before run
+
+	complaining sync.Mutex
+	complained  map[string]bool // what was said that cannot be looked at
 }
 
 // renewAfter is how long a VM's names are kept: what it had once (code that was
@@ -44,7 +50,7 @@ func newVM(e *engine, pid int) (*vm, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &vm{engine: e, info: target.Info, target: target, attached: time.Now(), collections: map[*collection]bool{}}
+	v := &vm{engine: e, info: target.Info, target: target, attached: time.Now(), collections: map[*collection]bool{}, complained: map[string]bool{}}
 	if v.rules = e.config.rules; v.rules == nil {
 		v.rules = attribution.Choose(target.Code.Modules())
 	}
@@ -67,7 +73,7 @@ func (v *vm) newWindow() *window.CPU {
 	return window.New(window.Options{
 		Version: v.engine.agent.options.Version, Kernel: v.engine.agent.kernel, Info: v.info,
 		Frequency: v.engine.config.Sampling.Frequency, Rules: v.rules,
-	}, nil)
+	})
 }
 
 // run ends windows and makes profiles of them, until ctx is done or the VM ends.
@@ -75,7 +81,11 @@ func (v *vm) run(ctx context.Context) {
 	settings := v.engine.config.Sampling
 	ticks := time.NewTicker(settings.Window)
 	defer ticks.Stop()
-	defer v.target.Close()
+	defer func() { v.target.Close() }()
+	looking := v.look()
+	v.cutting.Lock()
+	v.beside = looking
+	v.cutting.Unlock()
 	period := v.collect()
 	began := time.Now()
 	for {
@@ -120,12 +130,11 @@ func (v *vm) collect() *collection {
 	return c
 }
 
-// finish ends a collection and returns what is in it, nil if that is nothing.
-func (v *vm) finish(c *collection) (*profile.Profile, error) {
+// finish ends a collection.
+func (v *vm) finish(c *collection) {
 	v.cutting.Lock()
 	delete(v.collections, c)
 	v.cutting.Unlock()
-	return c.profile()
 }
 
 // cut ends the window and adds it to all that is collected. The error says that
@@ -146,10 +155,19 @@ func (v *vm) cut() error {
 // add adds a window that ended.
 func (v *vm) add(w *window.CPU, stats sampler.Stats) {
 	w.Close()
-	v.engine.agent.metrics.window(v, w.Summary(stats, ""), stats)
-	p, err := w.Profile(stats)
+	s := w.Summary(stats, "")
+	v.engine.agent.metrics.window(v, s, stats)
+	profiles := map[string]*profile.Profile{}
+	var err error
+	if v.beside != nil {
+		profiles, err = v.beside.cut(s, stats.Start, stats.Duration)
+	}
+	cpu, failed := w.Profile(stats)
+	if failed == nil {
+		profiles[upload.KindCPU] = cpu
+	}
 	for c := range v.collections {
-		c.add(p, stats, err)
+		c.add(profiles, stats, s, errors.Join(err, failed))
 	}
 }
 
@@ -158,6 +176,7 @@ func (v *vm) end(period *collection) {
 	v.cutting.Lock()
 	v.gone = true
 	stats, err := v.source.Remove()
+	v.beside.close()
 	v.add(v.window, stats)
 	v.cutting.Unlock()
 	if err != nil {
@@ -169,7 +188,11 @@ func (v *vm) end(period *collection) {
 
 // renew attaches anew, once in a while.
 func (v *vm) renew() {
-	if time.Since(v.attached) < renewAfter {
+	age := time.Since(v.attached)
+	if age < renewAfter {
+		if age < settleAfter { // it may have listeners and logs by now that it had not
+			v.relook()
+		}
 		return
 	}
 	v.attached = time.Now()
@@ -177,12 +200,26 @@ func (v *vm) renew() {
 	if err == nil {
 		if err = v.source.Renew(next); err == nil {
 			v.target, next = next, v.target
+			v.relook()
 		}
 		next.Close()
 	}
 	if err != nil && !errors.Is(err, beam.ErrNoProcess) {
 		v.engine.agent.options.Log.Warn().Err(err).Msgf("%s could not be attached to anew: its old names are kept", v.name())
 	}
+}
+
+// settleAfter is how long a VM may take to open its listeners and logs.
+const settleAfter = 5 * time.Minute
+
+// relook opens what is looked at beside samples anew.
+func (v *vm) relook() {
+	next := v.look()
+	v.cutting.Lock()
+	before := v.beside
+	v.beside = next
+	v.cutting.Unlock()
+	before.close()
 }
 
 // labels are those of all profiles of the VM.
@@ -198,13 +235,22 @@ func (v *vm) labels() map[string]string {
 
 // upload hands a collection to the sinks.
 func (v *vm) upload(c *collection) {
-	p, err := v.finish(c)
-	if err == nil && p != nil {
-		err = v.send(upload.KindCPU, c, p)
+	v.finish(c)
+	if c.summary != nil {
+		v.engine.agent.metrics.judge(v, diagnosis.Of([]*summary.Summary{c.summary}, v.rules))
 	}
-	if err != nil {
-		v.engine.agent.metrics.failures.WithLabelValues(v.nodeLabel(), upload.KindCPU).Inc()
-		v.engine.agent.options.Log.Warn().Err(err).Msgf("a profile of %s is lost", v.name())
+	for _, kind := range []string{upload.KindCPU, upload.KindDistribution, upload.KindConnections} {
+		p, err := c.profile(kind)
+		if err == nil && p != nil {
+			err = v.send(kind, c, p)
+		}
+		if err != nil {
+			v.engine.agent.metrics.failures.WithLabelValues(v.nodeLabel(), kind).Inc()
+			v.engine.agent.options.Log.Warn().Err(err).Msgf("the %s profile of %s was not put into all queues", kind, v.name())
+		}
+	}
+	if c.err != nil {
+		v.engine.agent.options.Log.Warn().Err(c.err).Msgf("a window of %s is missing", v.name())
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/summary"
 	"github.com/beamprof/beamprof/profiles/text"
+	"github.com/beamprof/beamprof/profiles/window"
 )
 
 // logRecorder follows the VM's logs beside the samples.
@@ -17,15 +18,6 @@ type logRecorder struct {
 	rules   *attribution.Rules
 	stop    context.CancelFunc
 	done    chan struct{}
-}
-
-// signalsOf returns what a rule set looks for in logs.
-func signalsOf(rules *attribution.Rules) []logs.Signal {
-	var signals []logs.Signal
-	for _, s := range rules.Signals {
-		signals = append(signals, s.Signal)
-	}
-	return signals
 }
 
 // recordLogs begins to follow.
@@ -61,27 +53,10 @@ func (l *logRecorder) condense(s *summary.Summary) {
 	for _, signal := range l.rules.Signals {
 		for _, c := range result.Counts {
 			if c.Signal.Name == signal.Name {
-				s.Logs = append(s.Logs, condenseLog(c, signal.About, s.Window.Duration))
+				s.Logs = append(s.Logs, window.Log(c, signal.About, s.Window.Duration))
 			}
 		}
 	}
-}
-
-func condenseLog(c logs.Count, about string, seconds float64) summary.Log {
-	l := summary.Log{
-		Signal: c.Signal.Name, About: about, Count: c.Count, InWindow: c.InWindow, First: c.First.UTC(), Last: c.Last.UTC(), Example: text.Clean(c.Example),
-	}
-	if seconds > 0 {
-		l.PerSecond = float64(c.InWindow) / seconds
-	}
-	for _, v := range c.Values {
-		fields := map[string]string{}
-		for name, value := range v.Fields {
-			fields[name] = text.Clean(value)
-		}
-		l.Values = append(l.Values, summary.LogValues{Fields: fields, Count: v.Count, InWindow: v.InWindow})
-	}
-	return l
 }
 
 // startLogs follows the logs if the rules look for anything in them. A log that
@@ -90,7 +65,7 @@ func (r *recorder) startLogs(ctx context.Context, t target, files []string, rule
 	if len(rules.Signals) == 0 {
 		return nil
 	}
-	s, err := t.OpenLogs(logs.Options{PID: t.Info().PID, Files: files, Signals: signalsOf(rules)})
+	s, err := t.OpenLogs(logs.Options{PID: t.Info().PID, Files: files, Signals: window.Signals(rules)})
 	switch {
 	case err == nil:
 		r.logs = recordLogs(ctx, s, rules)

@@ -30,7 +30,7 @@ type recorder struct {
 func newRecorder(info beam.Info, kernel string, o recordOptions, rules *attribution.Rules) *recorder {
 	return &recorder{info: info, cpu: window.New(window.Options{
 		Version: versionText(), Kernel: kernel, Info: info, Frequency: o.frequency, Rules: rules, Callers: o.callers,
-	}, nil)}
+	})}
 }
 
 // files returns what is to be written, and the summary to be shown.

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/beamprof/beamprof/collector/distribution"
@@ -60,32 +58,9 @@ func (d *distributionRecorder) condense(pid int, node string) (*summary.Distribu
 		return nil, nil, err
 	}
 	stats := d.session.Stats()
-	condensed := &summary.Distribution{Detail: detailName(stats.Detail), Every: stats.Every, Peers: []summary.Peer{}}
-	shares := d.profile.Shares()
-	slices.SortStableFunc(totals, func(a, b distribution.Total) int {
-		return cmp.Or(cmp.Compare(b.SentBytes+b.ReceivedBytes, a.SentBytes+a.ReceivedBytes), cmp.Compare(a.Node, b.Node))
-	})
-	for _, t := range totals {
-		workloads := shares[t.Node]
-		if workloads == nil {
-			workloads = map[string]float64{}
-		}
-		condensed.Peers = append(condensed.Peers, summary.Peer{
-			Node: t.Node, SentBytes: t.SentBytes, SentMessages: t.SentMessages, ReceivedBytes: t.ReceivedBytes, ReceivedMessages: t.ReceivedMessages,
-			UnknownSockets: t.Unknown, Workloads: workloads,
-		})
-	}
+	condensed := d.profile.Summary(detailName(stats.Detail), totals, stats)
 	if stats.Detail == distribution.Totals || len(totals) == 0 {
 		return condensed, nil, nil
-	}
-	for _, g := range d.profile.Groups(maxGroups) {
-		direction := "sent"
-		if g.Received {
-			direction = "received"
-		}
-		condensed.Messages = append(condensed.Messages, summary.Messages{
-			Direction: direction, Destination: g.Destination, RequestType: g.RequestType, Request: g.Request, Messages: g.Messages, Bytes: g.Bytes,
-		})
 	}
 	profile, err := d.profile.Profile(traffic.Info{
 		Version: versionText(), PID: pid, Node: node, Start: d.start, Duration: d.duration, Totals: totals, Stats: stats,
@@ -95,9 +70,6 @@ func (d *distributionRecorder) condense(pid int, node string) (*summary.Distribu
 	}
 	return condensed, []outputFile{{distributionFile, profile.Write}}, nil
 }
-
-// maxGroups is how many kinds of messages a summary lists.
-const maxGroups = 50
 
 // warnings says what the numbers do not tell.
 func (d *distributionRecorder) warnings() []string {

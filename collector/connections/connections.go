@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -47,7 +48,7 @@ type Session struct {
 	listeners *listeners
 	table     *table
 	pending   pending
-	malformed uint64
+	malformed atomic.Uint64
 }
 
 // Buffers of all CPUs together, in bytes, and of one at least and at most.
@@ -147,7 +148,7 @@ func (s *Session) read(until time.Time, handle func(Event)) error {
 			continue
 		}
 		if !s.pending.add(record.RawSample) {
-			s.malformed++
+			s.malformed.Add(1)
 		}
 		if len(s.pending) >= maxPending {
 			s.handle(^uint64(0), handle)
@@ -182,7 +183,7 @@ func (s *Session) Totals() ([]Totals, error) {
 
 // Stats returns the counts of the session; complete when Run has returned.
 func (s *Session) Stats() Stats {
-	stats := Stats{Malformed: s.malformed}
+	stats := Stats{Malformed: s.malformed.Load()}
 	if failed, missed, err := s.programs.Lost(); err == nil {
 		stats.Lost, stats.Uncounted = failed, missed
 	}

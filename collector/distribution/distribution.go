@@ -128,8 +128,8 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	return errors.Join(failed, s.connections.hear(time.Now().Add(lastWords)))
 }
 
-// Totals returns what was counted for each node. It is complete when Run has
-// returned.
+// Totals returns what was counted for each node, also while Run runs. It is
+// complete when Run has returned.
 func (s *Session) Totals() ([]Total, error) {
 	totals := s.connections.totals()
 	if s.probes == nil {
@@ -141,7 +141,9 @@ func (s *Session) Totals() ([]Total, error) {
 // Stats returns the counts of the session; complete when Run has returned.
 func (s *Session) Stats() Stats {
 	stats := s.stats
+	s.connections.mutex.Lock()
 	stats.Missed = s.connections.missed
+	s.connections.mutex.Unlock()
 	if s.probes != nil {
 		s.probes.fill(&stats)
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -67,6 +68,7 @@ type Session struct {
 	start time.Time
 	files []*file
 	lines *lines
+	mutex sync.Mutex // guards what was found
 }
 
 // Open finds and opens the files. What is written from now on is in the
@@ -99,9 +101,11 @@ func Open(o Options) (*Session, error) {
 // Run reads what was written before and then follows the files until the
 // context ends. What is there at that time is read.
 func (s *Session) Run(ctx context.Context) {
+	s.mutex.Lock()
 	for _, f := range s.files {
 		f.past(s.lines, s.start)
 	}
+	s.mutex.Unlock()
 	ticks := time.NewTicker(pollInterval)
 	defer ticks.Stop()
 	for done := false; !done; {
@@ -110,14 +114,18 @@ func (s *Session) Run(ctx context.Context) {
 			done = true
 		case <-ticks.C:
 		}
+		s.mutex.Lock()
 		for _, f := range s.files {
 			f.poll(s.lines)
 		}
+		s.mutex.Unlock()
 	}
 }
 
-// Result returns what was found. It is to be called after Run.
+// Result returns what was found until now; all of it when Run has returned.
 func (s *Session) Result() Result {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
 	var r Result
 	best := map[string]int{} // signal → index in r.Counts
 	for _, f := range s.files {

@@ -34,9 +34,8 @@ type CPU struct {
 	summary     *summary.Builder
 }
 
-// New returns an empty window. Every part of a sample is passed to also as well,
-// unless that is nil.
-func New(o Options, also func(*collector.Sample, attribution.Part)) *CPU {
+// New returns an empty window.
+func New(o Options) *CPU {
 	c := &CPU{
 		options: o,
 		profile: pprof.NewBuilder(pprof.Options{Frequency: o.Frequency, Callers: o.Callers}),
@@ -45,9 +44,6 @@ func New(o Options, also func(*collector.Sample, attribution.Part)) *CPU {
 	c.attribution = attribution.New(o.Rules, 1_000_000_000/int64(o.Frequency), func(s *collector.Sample, part attribution.Part) {
 		c.profile.Add(s, part)
 		c.summary.Add(s, part)
-		if also != nil {
-			also(s, part)
-		}
 	})
 	return c
 }
@@ -82,13 +78,8 @@ func (c *CPU) Profile(stats sampler.Stats) (*profile.Profile, error) {
 // Summary returns the window's numbers. ended is one of summary.Window. Call
 // Close before.
 func (c *CPU) Summary(stats sampler.Stats, ended string) *summary.Summary {
-	return c.options.Summarize(c.summary, stats, ended, c.profile.WithoutStack())
-}
-
-// Summarize returns the numbers of parts of samples counted elsewhere, by what
-// stats says of them.
-func (o Options) Summarize(b *summary.Builder, stats sampler.Stats, ended string, withoutStack uint64) *summary.Summary {
-	return b.Summary(summary.Info{
+	o := c.options
+	return c.summary.Summary(summary.Info{
 		Target: summary.Target{
 			PID: o.Info.PID, Node: o.Info.NodeName(), OTPRelease: o.Info.Release, ERTS: o.Info.ERTS, Flavor: o.Info.Flavor,
 			Schedulers: o.Info.NormalSchedulers, Kernel: o.Kernel,
@@ -96,16 +87,16 @@ func (o Options) Summarize(b *summary.Builder, stats sampler.Stats, ended string
 		Window: summary.Window{Start: stats.Start.UTC(), Duration: stats.Duration.Seconds(), Ended: ended},
 		CPU: summary.CPU{
 			ProcessSeconds: stats.ProcessSeconds, Lost: stats.Lost + stats.Malformed, Truncated: stats.Truncated, Partial: stats.Partial,
-			WithoutStack: withoutStack, UnsymbolizedFrames: stats.UnsymbolizedFrames,
+			WithoutStack: c.profile.WithoutStack(), UnsymbolizedFrames: stats.UnsymbolizedFrames,
 		},
 		Rules:    o.Rules.Name,
-		Warnings: Warnings(stats),
+		Warnings: warnings(stats),
 		Weights:  stats.Weights(),
 	})
 }
 
-// Warnings says what happened to the samples that the numbers do not tell.
-func Warnings(stats sampler.Stats) []string {
+// warnings says what happened to the samples that the numbers do not tell.
+func warnings(stats sampler.Stats) []string {
 	var warnings []string
 	if stats.KernelNames != nil {
 		warnings = append(warnings, "kernel functions have no names: "+stats.KernelNames.Error())

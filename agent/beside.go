@@ -1,0 +1,245 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/google/pprof/profile"
+
+	"github.com/beamprof/beamprof/collector/connections"
+	"github.com/beamprof/beamprof/collector/distribution"
+	"github.com/beamprof/beamprof/collector/logs"
+	churn "github.com/beamprof/beamprof/profiles/connections"
+	traffic "github.com/beamprof/beamprof/profiles/distribution"
+	"github.com/beamprof/beamprof/profiles/summary"
+	"github.com/beamprof/beamprof/profiles/upload"
+	"github.com/beamprof/beamprof/profiles/window"
+)
+
+// beside is what is looked at of a VM beside its samples: traffic with other
+// nodes, connections to its listeners, its logs. What cannot be looked at is left
+// out; why is logged once for each VM.
+type beside struct {
+	vm     *vm
+	opened time.Time
+	stop   context.CancelFunc
+	ended  sync.WaitGroup
+
+	distribution *distribution.Session // nil if it is not looked at, like the others
+	connections  *connections.Session
+	logs         *logs.Session
+
+	mutex   sync.Mutex // guards what follows
+	traffic *traffic.Builder
+	stats   distribution.Stats // when it was opened
+	churn   *churn.Builder
+
+	last counts // at the end of the window before
+}
+
+// counts are what sessions counted since they were opened.
+type counts struct {
+	nodes     map[string]distribution.Total
+	listeners map[netip.AddrPort]connections.Totals
+	signals   map[string]logs.Count
+	lost      map[string]uint64 // by what was lost
+}
+
+// look opens what the configuration asks for.
+func (v *vm) look() *beside {
+	ctx, stop := context.WithCancel(context.Background())
+	b := &beside{vm: v, opened: time.Now(), stop: stop, traffic: traffic.NewBuilder(v.rules), churn: churn.NewBuilder()}
+	settings := v.engine.config.Beside
+	if detail, ok := details[settings.Distribution]; ok {
+		d, err := distribution.Open(v.target, distribution.Options{Detail: detail})
+		if v.looked("traffic with other nodes", err) {
+			b.distribution, b.stats = d, d.Stats()
+			b.ended.Go(func() { v.looked("traffic with other nodes", d.Run(ctx, b.message)) })
+		}
+	}
+	if settings.Connections != off {
+		c, err := connections.Open(v.info.PID)
+		if v.looked("connections", err) {
+			b.connections = c
+			b.ended.Go(func() { v.looked("connections", c.Run(ctx, b.connection)) })
+		}
+	}
+	if settings.Logs != off && len(v.rules.Signals) > 0 {
+		l, err := logs.Open(logs.Options{PID: v.info.PID, Signals: window.Signals(v.rules)})
+		if v.looked("logs", err) {
+			b.logs = l
+			b.ended.Go(func() { l.Run(ctx) })
+		}
+	}
+	b.last = b.read()
+	return b
+}
+
+// looked says once why something cannot be looked at.
+func (v *vm) looked(what string, err error) bool {
+	if err == nil {
+		return true
+	}
+	v.complaining.Lock()
+	defer v.complaining.Unlock()
+	if !v.complained[what] {
+		v.complained[what] = true
+		v.engine.agent.options.Log.Warn().Msgf("the %s of %s are not looked at: %v", what, v.name(), err)
+	}
+	return false
+}
+
+func (b *beside) message(m *distribution.Message) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.traffic.Add(m)
+}
+
+func (b *beside) connection(e connections.Event) {
+	b.mutex.Lock()
+	defer b.mutex.Unlock()
+	b.churn.Add(e)
+}
+
+// read returns what was counted until now.
+func (b *beside) read() counts {
+	c := counts{nodes: map[string]distribution.Total{}, listeners: map[netip.AddrPort]connections.Totals{}, signals: map[string]logs.Count{}, lost: map[string]uint64{}}
+	if b.distribution != nil {
+		totals, _ := b.distribution.Totals() // what there is of them
+		for _, t := range totals {
+			c.nodes[t.Node] = t
+		}
+	}
+	if b.connections != nil {
+		totals, _ := b.connections.Totals()
+		for _, t := range totals {
+			c.listeners[t.Listener.Address] = t
+		}
+		stats := b.connections.Stats()
+		c.lost["connections"] = stats.Lost + stats.Malformed
+		c.lost["connections_uncounted"] = stats.Uncounted
+	}
+	if b.logs != nil {
+		result := b.logs.Result()
+		for _, count := range result.Counts {
+			c.signals[count.Signal.Name] = count
+		}
+		for _, f := range result.Files {
+			c.lost["log_bytes"] += f.Skipped
+		}
+	}
+	return c
+}
+
+// since returns what was counted after before.
+func (c counts) since(before counts) counts {
+	d := counts{nodes: maps.Clone(c.nodes), listeners: maps.Clone(c.listeners), signals: maps.Clone(c.signals), lost: maps.Clone(c.lost)}
+	for node, b := range before.nodes {
+		t := d.nodes[node]
+		t.SentBytes -= min(b.SentBytes, t.SentBytes)
+		t.ReceivedBytes -= min(b.ReceivedBytes, t.ReceivedBytes)
+		t.SentMessages -= min(b.SentMessages, t.SentMessages)
+		t.ReceivedMessages -= min(b.ReceivedMessages, t.ReceivedMessages)
+		d.nodes[node] = t
+	}
+	for address, b := range before.listeners {
+		t := d.listeners[address]
+		t.Opened -= min(b.Opened, t.Opened)
+		t.Closed -= min(b.Closed, t.Closed)
+		t.ClosedByPeer -= min(b.ClosedByPeer, t.ClosedByPeer)
+		t.ClosedByTarget -= min(b.ClosedByTarget, t.ClosedByTarget)
+		d.listeners[address] = t
+	}
+	for signal, b := range before.signals {
+		count := d.signals[signal]
+		count.InWindow -= min(b.InWindow, count.InWindow)
+		d.signals[signal] = count
+	}
+	for what, n := range before.lost {
+		d.lost[what] -= min(n, d.lost[what])
+	}
+	return d
+}
+
+// cut ends a window: it puts its part into the summary, counts, and returns the
+// profiles by kind.
+func (b *beside) cut(s *summary.Summary, start time.Time, duration time.Duration) (map[string]*profile.Profile, error) {
+	b.mutex.Lock()
+	messages, opened := b.traffic, b.churn
+	b.traffic, b.churn = traffic.NewBuilder(b.vm.rules), churn.NewBuilder()
+	now := b.read()
+	window := now.since(b.last)
+	b.last = now
+	b.mutex.Unlock()
+
+	profiles := map[string]*profile.Profile{}
+	var errs []error
+	keep := func(kind string, p *profile.Profile, err error) {
+		if err == nil {
+			profiles[kind] = p
+		}
+		errs = append(errs, err)
+	}
+	agent, node := b.vm.engine.agent, b.vm.info.NodeName()
+	if b.distribution != nil {
+		var totals []distribution.Total
+		for _, t := range window.nodes {
+			totals = append(totals, t)
+		}
+		messages.Close()
+		s.Distribution = messages.Summary(b.vm.engine.config.Beside.Distribution, totals, b.stats)
+		if b.stats.Detail != distribution.Totals {
+			p, err := messages.Profile(traffic.Info{
+				Version: agent.options.Version, PID: b.vm.info.PID, Node: node, Start: start, Duration: duration, Totals: totals, Stats: b.stats,
+			})
+			keep(upload.KindDistribution, p, err)
+		}
+	}
+	if b.connections != nil {
+		var totals []connections.Totals
+		for _, t := range window.listeners {
+			totals = append(totals, t)
+		}
+		s.Connections = opened.Summary(duration, totals, connections.Stats{Lost: window.lost["connections"]})
+		if !opened.Empty() {
+			p, err := opened.Profile(churn.Info{
+				Version: agent.options.Version, PID: b.vm.info.PID, Node: node, Start: start, Duration: duration, Totals: totals,
+			})
+			keep(upload.KindConnections, p, err)
+		}
+	}
+	if b.logs != nil {
+		s.Logs = b.vm.condenseLogs(window.signals, duration)
+	}
+	agent.metrics.beside(b.vm, s, window)
+	return profiles, errors.Join(errs...)
+}
+
+func (v *vm) condenseLogs(signals map[string]logs.Count, duration time.Duration) []summary.Log {
+	all := []summary.Log{}
+	for _, signal := range v.rules.Signals {
+		if count, ok := signals[signal.Name]; ok {
+			all = append(all, window.Log(count, signal.About, duration.Seconds()))
+		}
+	}
+	return all
+}
+
+// close ends all sessions.
+func (b *beside) close() {
+	b.stop()
+	b.ended.Wait()
+	if b.distribution != nil {
+		b.vm.looked("traffic with other nodes", b.distribution.Close())
+	}
+	if b.connections != nil {
+		b.vm.looked("connections", b.connections.Close())
+	}
+	if b.logs != nil {
+		b.vm.looked("logs", b.logs.Close())
+	}
+}
