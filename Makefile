@@ -75,6 +75,11 @@ vagrant-validate:
 install: build
 	install -D -m 0755 bin/beamprof $(DESTDIR)$(PREFIX)/bin/beamprof
 
+## Make a Debian package in dist/
+.PHONY: deb
+deb: build
+	@scripts/deb $(VERSION) $(GOARCH)
+
 ## Remove what was built
 .PHONY: clean
 clean:

@@ -88,7 +88,7 @@ func (v *vm) looked(what string, err error) bool {
 	defer v.complaining.Unlock()
 	if !v.complained[what] {
 		v.complained[what] = true
-		v.engine.agent.options.Log.Warn().Msgf("the %s of %s are not looked at: %v", what, v.name(), err)
+		v.engine.agent.options.Log.Warn().Msgf("%s: the %s cannot be looked at: %v", v.name(), what, err)
 	}
 	return false
 }

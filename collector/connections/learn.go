@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/sockets"
 )
 
 // learn returns how the kernel side tells the sockets of a process's network
@@ -52,7 +53,7 @@ func (l *learner) learn(pid int, programs *bpf.ConnectionPrograms) error {
 		return err
 	}
 	defer theirs.Close()
-	same, err := isOurs(theirs)
+	same, err := sockets.IsOurs(theirs)
 	if err != nil {
 		return err
 	}
@@ -64,8 +65,10 @@ func (l *learner) learn(pid int, programs *bpf.ConnectionPrograms) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Setns(int(theirs.Fd()), unix.CLONE_NEWNET); err != nil {
-		return os.NewSyscallError("setns", err)
+	if !same {
+		if err := unix.Setns(int(theirs.Fd()), unix.CLONE_NEWNET); err != nil {
+			return os.NewSyscallError("setns", err)
+		}
 	}
 	if l.net, err = l.listen(programs, loopback); err != nil {
 		return err
@@ -81,16 +84,6 @@ func (l *learner) learn(pid int, programs *bpf.ConnectionPrograms) error {
 		err = errLayout
 	}
 	return err
-}
-
-// isOurs tells whether a namespace is that of this thread.
-func isOurs(namespace *os.File) (bool, error) {
-	one, err := namespace.Stat()
-	if err != nil {
-		return false, err
-	}
-	other, err := os.Stat("/proc/thread-self/ns/net")
-	return os.SameFile(one, other), err
 }
 
 // listen listens on an address and returns the socket's struct net as the kernel

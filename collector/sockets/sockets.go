@@ -72,8 +72,8 @@ type Namespace struct {
 // bytes: about 10 000 of them.
 const closedBuffer = 8 << 20
 
-// Open opens the network namespace of a process. Its error wraps
-// os.ErrPermission without CAP_SYS_ADMIN.
+// Open opens the network namespace of a process. Without CAP_SYS_ADMIN its error
+// wraps os.ErrPermission if that is not our own.
 func Open(pid int) (*Namespace, error) {
 	questions, err := dial(pid)
 	if err != nil {
@@ -89,7 +89,22 @@ func dial(pid int) (*netlink.Conn, error) {
 		return nil, err
 	}
 	defer namespace.Close()
-	return netlink.Dial(unix.NETLINK_SOCK_DIAG, &netlink.Config{NetNS: int(namespace.Fd())})
+	config := &netlink.Config{}
+	if ours, err := IsOurs(namespace); err != nil || !ours {
+		config.NetNS = int(namespace.Fd())
+	}
+	return netlink.Dial(unix.NETLINK_SOCK_DIAG, config)
+}
+
+// IsOurs tells whether a network namespace is that of this thread: then there is
+// no need to enter it.
+func IsOurs(namespace *os.File) (bool, error) {
+	one, err := namespace.Stat()
+	if err != nil {
+		return false, err
+	}
+	other, err := os.Stat("/proc/thread-self/ns/net")
+	return os.SameFile(one, other), err
 }
 
 // Subscribe makes the kernel tell of sockets that go away: see Closed.
