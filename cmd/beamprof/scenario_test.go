@@ -91,12 +91,14 @@ type observed [2]*summary.Summary
 func (s *scenario) observe(t testing.TB, c *testbed.Cluster, seconds int) (o observed) {
 	t.Helper()
 	load := s.load
-	load.Seconds = seconds + 3
-	load.Observe = func(ctx context.Context) error {
+	load.Seconds = seconds + 4
+	load.Observe = func(context.Context) error { // to its end, also if that is after the load's
 		var all sync.WaitGroup
 		var errs [2]error
 		for i, node := range c.Nodes {
-			all.Go(func() { o[i], errs[i] = recordOnce(ctx, node.PID, seconds, filepath.Join(t.TempDir(), node.Name)) })
+			all.Go(func() {
+				o[i], errs[i] = recordOnce(t.Context(), node.PID, seconds, filepath.Join(t.TempDir(), node.Name))
+			})
 		}
 		all.Wait()
 		return errors.Join(errs[:]...)

@@ -77,6 +77,7 @@ type entry struct {
 	pattern  *Pattern
 	values   [][2]int // where the pattern's fields are
 	combined []byte   // the fields that are kept, as name=value, each followed by a line break
+	others   []byte   // those that apart returned last
 }
 
 // add counts a line for signal i, and for those that are told by its repetition.
@@ -122,38 +123,45 @@ func (c *counter) add(e *entry, lines, live uint64, first time.Time) {
 // repeat counts lines in which a field has the value of the line before, with
 // the other fields equal, from the Times-th in a row on.
 func (c *counts) repeat(j int, e *entry) {
-	s := &c.signals[j]
-	value, key := "", ""
-	for field := range strings.Lines(string(e.combined)) {
-		if name, _, _ := strings.Cut(field, "="); name == s.Repeats {
-			value = field
-		} else {
-			key += field
-		}
-	}
-	if value == "" {
+	value, key := e.apart(c.signals[j].Repeats)
+	if value == nil {
 		return
 	}
 	counter := &c.counts[j]
-	r := counter.runs[key]
+	r := counter.runs[string(key)]
 	if r == nil {
 		if len(counter.runs) >= maxCombinations {
 			return
 		}
 		r = &run{}
-		counter.runs[key] = r
+		counter.runs[string(key)] = r
 	}
-	if r.length == 0 || r.value != value {
-		*r = run{value: value, first: e.time}
+	if r.length == 0 || r.value != string(value) {
+		*r = run{value: string(value), first: e.time}
 	}
 	r.length++
 	r.inWindow += liveLines(e)
-	switch {
-	case r.length == s.Times:
+	switch times := c.signals[j].Times; {
+	case r.length == times:
 		counter.add(e, uint64(r.length), r.inWindow, r.first)
-	case r.length > s.Times:
+	case r.length > times:
 		counter.add(e, 1, liveLines(e), e.time)
 	}
+}
+
+// apart returns a field, and the others together; nil if there is no such field.
+func (e *entry) apart(name string) (value, others []byte) {
+	e.others = e.others[:0]
+	for rest := e.combined; len(rest) > 0; {
+		end := bytes.IndexByte(rest, '\n') + 1
+		if field := rest[:end]; len(field) > len(name) && field[len(name)] == '=' && string(field[:len(name)]) == name {
+			value = field
+		} else {
+			e.others = append(e.others, field...)
+		}
+		rest = rest[end:]
+	}
+	return value, e.others
 }
 
 // exampleOf appends the line without what is not to be shown.

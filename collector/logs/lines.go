@@ -14,7 +14,9 @@ type lines struct {
 	search   *search
 	patterns []*Pattern // by the bit of their anchor
 	signals  []int      // of each pattern
-	entry    entry      // used again
+	late     bool       // some pattern begins before its anchor
+	entry    entry      // used again, as is other
+	other    [][2]int
 }
 
 func newLines(signals []Signal) *lines {
@@ -27,6 +29,7 @@ func newLines(signals []Signal) *lines {
 			}
 			l.patterns, l.signals = append(l.patterns, p), append(l.signals, i)
 			anchors = append(anchors, p.anchor())
+			l.late = l.late || p.anchor() != p.literals[0]
 		}
 	}
 	l.search = newSearch(anchors)
@@ -44,7 +47,7 @@ type moment struct {
 // pattern that begins first in it: what follows may be text of a client's.
 func (l *lines) read(data []byte, m moment, clock *clock, counts *counts) {
 	for {
-		at := l.search.first(data)
+		at, state := l.search.first(data)
 		if at < 0 {
 			return
 		}
@@ -53,29 +56,28 @@ func (l *lines) read(data []byte, m moment, clock *clock, counts *counts) {
 		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
 			end = at + i
 		}
-		l.line(data[begin:min(end, begin+maxLine)], m, clock, counts)
+		if last := min(end, begin+maxLine); at < last {
+			l.line(data[begin:last], at-begin, state, m, clock, counts)
+		}
 		data = data[end:]
 	}
 }
 
-func (l *lines) line(line []byte, m moment, clock *clock, counts *counts) {
+// line counts a line in which the first anchor ends at a place, with this state
+// of the search. What begins with a later anchor begins later, so that the rest
+// is searched only if it may make a difference.
+func (l *lines) line(line []byte, at int, state uint32, m moment, clock *clock, counts *counts) {
 	e := &l.entry
-	line = bytes.TrimRight(line, "\r")
-	found, best := -1, len(line)
-	var pattern *Pattern
-	for candidates := l.search.all(line); candidates != 0; candidates &= candidates - 1 {
-		i := bits.TrailingZeros64(candidates)
-		start, values := l.patterns[i].match(line, e.values)
-		e.values = values
-		if start >= 0 && start < best {
-			found, best, pattern = i, start, l.patterns[i]
-		}
+	after := line[at+1:]
+	line = bytes.TrimSuffix(line, []byte("\r"))
+	found := l.first(line, l.search.rest(state, nil))
+	if found < 0 || l.late {
+		found = l.first(line, l.search.rest(state, after))
 	}
 	if found < 0 {
 		return
 	}
-	e.line, e.pattern, e.live, e.time = line, pattern, m.live, m.now
-	_, e.values = pattern.match(line, e.values)
+	e.line, e.pattern, e.live, e.time = line, l.patterns[found], m.live, m.now
 	if s, ok := parseStamp(line); ok {
 		if m.live {
 			clock.calibrate(s, m.now)
@@ -87,4 +89,20 @@ func (l *lines) line(line []byte, m moment, clock *clock, counts *counts) {
 	}
 	combine(e)
 	counts.add(l.signals[found], e)
+}
+
+// first returns which of some patterns begins first in a line, and leaves its
+// fields in the entry; -1 if none is there.
+func (l *lines) first(line []byte, candidates uint64) int {
+	found, best := -1, len(line)
+	for ; candidates != 0; candidates &= candidates - 1 {
+		i := bits.TrailingZeros64(candidates)
+		start, values := l.patterns[i].match(line, l.other)
+		l.other = values
+		if start >= 0 && start < best {
+			found, best = i, start
+			l.entry.values, l.other = l.other, l.entry.values
+		}
+	}
+	return found
 }

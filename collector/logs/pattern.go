@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// Bounds of a pattern. Its longest literal part is what lines are searched for,
-// so a short one would be found everywhere.
+// Bounds of a pattern. A literal part is what lines are searched for, so that
+// short ones alone would be found everywhere.
 const (
 	maxPattern  = 256 // bytes
 	maxFields   = 8
-	minLiteral  = 8   // bytes of the longest literal part
+	minLiteral  = 8   // bytes of the longest literal part, at least
 	maxValue    = 120 // bytes of a field that are kept
 	anyField    = "_"
 	maxPatterns = 64 // in all signals: they are bits of a word
@@ -28,6 +28,7 @@ const (
 type Pattern struct {
 	text     string
 	literals []string // literals[i] stands before fields[i]; there may be one more
+	bytes    [][]byte // the same
 	fields   []string
 }
 
@@ -82,6 +83,9 @@ func ParsePattern(text string) (*Pattern, error) {
 	if literal.Len() > 0 {
 		p.literals = append(p.literals, literal.String())
 	}
+	for _, l := range p.literals {
+		p.bytes = append(p.bytes, []byte(l))
+	}
 	return p, p.check()
 }
 
@@ -102,9 +106,13 @@ func (p *Pattern) check() error {
 	return nil
 }
 
-// anchor returns the longest literal part.
+// anchor returns the literal part that lines are searched for: the first, or
+// the longest if that is too short.
 func (p *Pattern) anchor() string {
 	longest := ""
+	if len(p.literals) > 0 && len(p.literals[0]) >= minLiteral {
+		return p.literals[0]
+	}
 	for _, l := range p.literals {
 		if len(l) > len(longest) {
 			longest = l
@@ -140,8 +148,8 @@ func (p *Pattern) Covers(q *Pattern) bool {
 func (p *Pattern) match(line []byte, values [][2]int) (start int, _ [][2]int) {
 	values = values[:0]
 	at := 0
-	for i, l := range p.literals {
-		found := bytes.Index(line[at:], []byte(l))
+	for i, l := range p.bytes {
+		found := bytes.Index(line[at:], l)
 		if found < 0 {
 			return -1, values
 		}

@@ -98,21 +98,22 @@ func (b *trie) number(s *search) {
 	}
 }
 
-// first returns where in data the first text ends, or -1.
-func (s *search) first(data []byte) int {
-	state, next, accepts := uint32(0), s.next, s.accepts
+// first returns where in data the first text ends and the state there, or -1.
+func (s *search) first(data []byte) (at int, state uint32) {
+	next, accepts := s.next, s.accepts
 	for i, b := range data {
 		state = next[state+uint32(s.class[b])]
 		if state >= accepts {
-			return i
+			return i, state
 		}
 	}
-	return -1
+	return -1, state
 }
 
-// all returns which texts are in data.
-func (s *search) all(data []byte) uint64 {
-	state, found := uint32(0), uint64(0)
+// rest returns which texts end at the state that first returned or in what
+// follows.
+func (s *search) rest(state uint32, data []byte) uint64 {
+	found := s.found[int(state)/s.classes]
 	for _, b := range data {
 		state = s.next[state+uint32(s.class[b])]
 		if state >= s.accepts {
