@@ -13,34 +13,11 @@ func busyWait(e *evidence, c *attribution.Cause) *finding {
 	f := &finding{}
 	best := unknown
 	for _, n := range e.nodes {
-		all, least := cores(n), c.Thresholds[attribution.Cores].At
-		switch {
-		case n.Window.Duration <= 0:
-			continue
-		case all < least:
-			best = max(best, no)
-			f.evidence = append(f.evidence, fmt.Sprintf("%sthe VM uses %.2f cores in all", e.on(n), all))
-			continue
-		case n.CPU.Samples < minSamples:
-			continue
+		if n.Window.Duration > 0 {
+			answer, figure := spinsOn(n, c)
+			best = max(best, answer)
+			f.evidence = append(f.evidence, e.on(n)+figure)
 		}
-		var spinning summary.Part
-		for _, s := range n.States {
-			if s.Name == "busy_wait" {
-				spinning = s
-			}
-		}
-		used := spinning.Seconds / n.Window.Duration
-		answer := no
-		switch {
-		case used < least:
-		case spinning.Share >= c.Thresholds[attribution.Share].At:
-			answer = yes
-		case spinning.Share >= c.Thresholds[attribution.SomeShare].At:
-			answer = partly
-		}
-		best = max(best, answer)
-		f.evidence = append(f.evidence, fmt.Sprintf("%sschedulers spin for %.0f%% of the CPU time, %.2f of %.2f cores", e.on(n), 100*spinning.Share, used, all))
 	}
 	caused := false
 	for _, other := range e.found {
@@ -57,4 +34,34 @@ func busyWait(e *evidence, c *attribution.Cause) *finding {
 		f.surer = append(f.surer, tooFew)
 	}
 	return f
+}
+
+// fewSamples are enough for what little an idle VM does: the standard error is
+// at most 11 points.
+const fewSamples = 20
+
+// spinsOn tells whether a node's schedulers spin for much of its CPU time. What
+// an idle VM uses is little, and spinning the most of it where it is the largest part.
+func spinsOn(n *summary.Summary, c *attribution.Cause) (answer, string) {
+	all := cores(n)
+	idle := all < c.Thresholds[attribution.Cores].At
+	var spin summary.Part
+	for _, s := range n.States {
+		if s.Name == "busy_wait" {
+			spin = s
+		}
+	}
+	most, some := c.Thresholds[attribution.Share].At, c.Thresholds[attribution.SomeShare].At
+	figure := fmt.Sprintf("schedulers spin for %.0f%% of the CPU time, %.2f of %.2f cores", 100*spin.Share, spin.Seconds/n.Window.Duration, all)
+	switch {
+	case idle && n.CPU.Samples < fewSamples:
+		return no, fmt.Sprintf("the VM is idle: %.2f cores, too little to tell what for", all)
+	case !idle && n.CPU.Samples < minSamples:
+		return unknown, fmt.Sprintf("%d samples are too few to tell", n.CPU.Samples)
+	case spin.Share >= most, idle && spin.Share >= some && n.States[0].Name == spin.Name:
+		return yes, figure
+	case spin.Share >= some:
+		return partly, figure
+	}
+	return no, figure
 }
