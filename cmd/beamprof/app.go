@@ -47,13 +47,14 @@ func (a *app) cli() *cli.App {
 		Description: "beamprof samples a running beam.smp from the host with eBPF: no restart, no flag,\n" +
 			"nothing loaded into the VM and nothing asked of it. It needs root, and Linux 5.4 or later.\n\n" +
 			"Example:\n   sudo beamprof record --duration 30s",
-		Commands:        []*cli.Command{a.psCommand(), a.doctorCommand(), a.recordCommand(), a.reportCommand(), a.agentCommand(), a.configCommand(), a.rulesCommand(), a.versionCommand()},
-		Flags:           logFlags(),
-		Writer:          a.stdout,
-		ErrWriter:       a.stderr,
-		OnUsageError:    onUsageError,
-		ExitErrHandler:  func(*cli.Context, error) {}, // run prints, and chooses the code
-		CommandNotFound: func(_ *cli.Context, name string) { a.unknown = name },
+		Commands:                  []*cli.Command{a.psCommand(), a.doctorCommand(), a.recordCommand(), a.reportCommand(), a.agentCommand(), a.configCommand(), a.rulesCommand(), a.versionCommand()},
+		Flags:                     logFlags(),
+		Writer:                    a.stdout,
+		ErrWriter:                 a.stderr,
+		OnUsageError:              onUsageError,
+		ExitErrHandler:            func(*cli.Context, error) {}, // run prints, and chooses the code
+		DisableSliceFlagSeparator: true,                         // file names have commas
+		CommandNotFound:           func(_ *cli.Context, name string) { a.unknown = name },
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("unknown command %q", c.Args().First())

@@ -62,7 +62,11 @@ func (l *logRecorder) condense(s *summary.Summary) {
 // startLogs follows the logs if the rules look for anything in them. A log that
 // the user named must be there; that none is found is no more than a warning.
 func (r *recorder) startLogs(ctx context.Context, t target, files []string, rules *attribution.Rules) error {
-	if len(rules.Signals) == 0 {
+	switch {
+	case len(rules.Signals) > 0:
+	case len(files) > 0:
+		return usagef("--log: the rules %s look for nothing in logs", text.Clean(rules.Name))
+	default:
 		return nil
 	}
 	s, err := t.OpenLogs(logs.Options{PID: t.Info().PID, Files: files, Signals: window.Signals(rules)})

@@ -409,3 +409,13 @@ func TestProgressIsQuietElsewhere(t *testing.T) {
 		t.Errorf("wrote %q", &b)
 	}
 }
+
+// TestLogsThatAreNamed: files that --log names must be there, and of use.
+func TestLogsThatAreNamed(t *testing.T) {
+	for _, c := range []struct{ rules, want string }{{"otp", "look for nothing in logs"}, {"vernemq", "--log: no log file is open"}} {
+		_, stderr, code := runIn(t, broker(), "record", "--rules", c.rules, "--log", "/nonexistent/a,b.log", "--output", filepath.Join(t.TempDir(), "out"))
+		if code != exitUsage || !strings.Contains(stderr, c.want) {
+			t.Errorf("%s: exit code %d: %s", c.rules, code, stderr)
+		}
+	}
+}

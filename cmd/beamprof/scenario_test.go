@@ -206,6 +206,10 @@ func BenchmarkDiagnosis(b *testing.B) {
 				wrong := s.wrong(o)
 				if wrong == "" {
 					right++
+				} else {
+					for _, n := range o {
+						b.Logf("%s: %+v", n.Target.Node, n.Diagnosis)
+					}
 				}
 				fmt.Printf("%-22s  %s  |  %s  |  %s  %s\n", s.name, verdicts(o.joined()), verdicts(o[0].Diagnosis), verdicts(o[1].Diagnosis), strings.ReplaceAll(wrong, "\n", "; "))
 			}
