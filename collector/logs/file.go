@@ -16,6 +16,7 @@ const (
 	bufferSize = 256 << 10
 	maxPoll    = 8 << 20 // bytes of a file that are read at a time: 32 MiB/s
 	tailSize   = 64      // bytes before the offset by which a truncated file is told
+	maxPause   = 40      // polls until a successor that was not there is looked for again: 10 s
 )
 
 // source is where a file is to be found, now and after it was rotated.
@@ -36,6 +37,8 @@ type file struct {
 	partial []byte      // the beginning of a line whose end is not there yet
 	discard bool        // up to the next line break
 	buffer  []byte
+	pause   int // polls until a successor is looked for
+	failed  int // times in a row that none was there
 	clock   clock
 	counts  *counts
 }
@@ -113,7 +116,9 @@ func (f *file) poll(l *lines) {
 }
 
 func (f *file) pollOnce(l *lines, now moment) error {
-	replaced := !f.source.is(&f.id) // before reading: the writer is done with the file then
+	f.pause = max(0, f.pause-1)
+	// Before reading: the writer is done with the file then.
+	replaced := f.pause == 0 && !f.source.is(&f.id)
 	stat, err := statOf(f.f)
 	if err != nil {
 		return err
@@ -134,8 +139,12 @@ func (f *file) pollOnce(l *lines, now moment) error {
 		return nil
 	}
 	if err := f.reopen(); err != nil {
-		return nil // not there yet
+		// Not there yet; looking through many descriptors has its price.
+		f.failed++
+		f.pause = min(1<<min(f.failed, 10), maxPause)
+		return nil
 	}
+	f.failed = 0
 	f.Rotations++
 	end := f.offset
 	f.offset = max(0, end-maxPoll)

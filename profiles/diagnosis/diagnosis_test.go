@@ -100,7 +100,7 @@ func TestVerdicts(t *testing.T) {
 		{"both", []*summary.Summary{with(node(1, 0.3, both), logs(map[string]uint64{"empty_sync": 100, "unknown_sync_event": 100}), connections(60, stormy))},
 			map[string]string{storming: "likely", stale: "likely"}},
 		{"heavy healthy publishing", []*summary.Summary{with(node(2, 0.2, routing), quiet, connections(0.1, nil))}, map[string]string{noneOf: "likely"}},
-		{"idle, spinning", []*summary.Summary{with(node(0.4, 0.9, map[string]float64{"ae_exchange": 0.9}), quiet, connections(0, nil))}, map[string]string{spinning: "likely"}},
+		{"idle, spinning", []*summary.Summary{with(node(0.4, 0.9, map[string]float64{"ae_exchange": 0.6}), quiet, connections(0, nil))}, map[string]string{spinning: "likely"}},
 		{"idle, hardly spinning", []*summary.Summary{with(node(0.01, 0.3, exchanges), quiet, connections(0, nil))}, map[string]string{noneOf: "likely"}},
 		{"idle, spinning for most of a little", []*summary.Summary{with(node(0.01, 0.45, exchanges), quiet, connections(0, nil))}, map[string]string{spinning: "likely"}},
 		{"idle, no samples", []*summary.Summary{with(node(0.001, 0.5, exchanges), quiet, connections(0, nil))}, map[string]string{noneOf: "likely"}},

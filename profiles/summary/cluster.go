@@ -1,11 +1,7 @@
 package summary
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
-	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -130,17 +126,4 @@ func exchanges(n *Summary) []Exchange {
 		return cmp.Or(cmp.Compare(b.Exchanges, a.Exchanges), cmp.Compare(a.Peer, b.Peer))
 	})
 	return found
-}
-
-// Write writes the cluster as indented JSON with a final line break.
-func (c *Cluster) Write(w io.Writer) error {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(c); err != nil {
-		return fmt.Errorf("encode the cluster: %w", err)
-	}
-	_, err := b.WriteTo(w)
-	return err
 }

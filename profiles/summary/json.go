@@ -16,13 +16,18 @@ const maxFile = 16 << 20
 var ErrSchema = errors.New("not a " + Schema + " file")
 
 // Write writes the summary as indented JSON with a final line break.
-func (s *Summary) Write(w io.Writer) error {
+func (s *Summary) Write(w io.Writer) error { return writeJSON(w, s) }
+
+// Write writes the cluster as indented JSON with a final line break.
+func (c *Cluster) Write(w io.Writer) error { return writeJSON(w, c) }
+
+func writeJSON(w io.Writer, what any) error {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false) // pids are <0.1.0>
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(s); err != nil {
-		return fmt.Errorf("encode the summary: %w", err)
+	if err := encoder.Encode(what); err != nil {
+		return fmt.Errorf("encode as JSON: %w", err)
 	}
 	_, err := b.WriteTo(w)
 	return err
