@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/beamprof/beamprof/internal/wholefile"
 )
 
 // outputDir is the directory of one recording. It is made and tried before
@@ -111,7 +113,7 @@ func (d *outputDir) writeAll(files []outputFile) error {
 			return err
 		}
 	}
-	return syncDir(d.path)
+	return wholefile.SyncDir(d.path)
 }
 
 func (d *outputDir) temporaryName(name string) string {
@@ -187,17 +189,4 @@ func (d *outputDir) abort() {
 		delete(d.temporary, name)
 	}
 	d.removeCreated()
-}
-
-// syncDir makes the new names last. Some file systems cannot, which is no loss of data by itself.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return nil
 }

@@ -299,6 +299,9 @@ func (w *worker) deliver(ctx context.Context, p *parcel) *sinks.Failure {
 		if sent { // else Push made room meanwhile, and it is counted as dropped
 			w.counts.Sent++
 		}
+		if w.counts.LastErrorTime.After(w.counts.LastSuccess) {
+			w.log.Info().Msg("profiles are taken again")
+		}
 		w.counts.LastSuccess = time.Now()
 		return nil
 	}

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/google/pprof/profile"
-	"golang.org/x/sys/unix"
 
+	"github.com/beamprof/beamprof/internal/wholefile"
 	"github.com/beamprof/beamprof/profiles/upload/limits"
 )
 
@@ -60,7 +60,8 @@ func (d *directory) Prepare(p *Profile) (Delivery, limits.Report, error) {
 		}
 	}
 	return func(context.Context) error {
-		err := d.write(name, data)
+		path := d.config.Directory.Path
+		err := wholefile.Write(filepath.Join(path, name), filepath.Join(path, "."+name), data, 0o644)
 		if err == nil {
 			err = d.retain(time.Now())
 		}
@@ -98,26 +99,6 @@ func fileName(p *Profile) string {
 		return '_'
 	}, who)
 	return fmt.Sprintf("%s-%s-%s-%s%s", p.Start.UTC().Format(fileTime), who[:min(len(who), 100)], p.Kind, p.ID().String()[:8], fileSuffix)
-}
-
-func (d *directory) write(name string, data []byte) error {
-	temporary := filepath.Join(d.config.Directory.Path, "."+name)
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(temporary, filepath.Join(d.config.Directory.Path, name))
-	}
-	if err != nil {
-		os.Remove(temporary)
-		return err
-	}
-	return syncDir(d.config.Directory.Path)
 }
 
 // retain removes files that are too old, and the oldest while all are too large together.
@@ -167,17 +148,4 @@ func fileStart(name string) (time.Time, bool) {
 	}
 	at, err := time.Parse(fileTime, start)
 	return at, err == nil
-}
-
-// syncDir makes names last. Some file systems cannot, and need not.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return nil
 }

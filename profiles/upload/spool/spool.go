@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/beamprof/beamprof/internal/wholefile"
 )
 
 // Why a payload was dropped.
@@ -170,7 +172,8 @@ func (q *Queue) Push(at time.Time, payload []byte) error {
 		q.dropped(ReasonFull)
 		return nil
 	}
-	if err := q.write(e, payload); err != nil {
+	name := filepath.Join(q.dir, e.name())
+	if err := wholefile.Write(name, name+temporary, encode(payload), 0o600); err != nil {
 		return fmt.Errorf("write to the spool: %w", err)
 	}
 	q.mu.Lock()
@@ -190,29 +193,6 @@ func (q *Queue) evict() bool {
 		}
 	}
 	return false
-}
-
-func (q *Queue) write(e entry, payload []byte) error {
-	name := filepath.Join(q.dir, e.name())
-	file, err := os.OpenFile(name+temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(encode(payload))
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(name+temporary, name)
-	}
-	if err == nil {
-		err = syncDir(q.dir)
-	}
-	if err != nil {
-		os.Remove(name + temporary)
-		os.Remove(name)
-	}
-	return err
 }
 
 func encode(payload []byte) []byte {
@@ -289,7 +269,7 @@ func (q *Queue) remove(i int) {
 	e := q.entries[i]
 	// What cannot be removed would be there again after a restart, and be sent twice.
 	os.Remove(filepath.Join(q.dir, e.name()))
-	syncDir(q.dir)
+	wholefile.SyncDir(q.dir)
 	q.entries = slices.Delete(q.entries, i, i+1)
 	q.bytes -= e.size
 }
@@ -306,16 +286,3 @@ func (q *Queue) Size() (payloads int, bytes int64, oldest time.Time) {
 
 // Close gives the directory free for another process. Nothing may be called afterwards.
 func (q *Queue) Close() error { return q.lock.Close() }
-
-// syncDir makes names last. Some file systems cannot, and need not.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := dir.Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	return nil
-}
