@@ -52,7 +52,7 @@ type counts struct {
 // look opens what the configuration asks for.
 func (v *vm) look() *beside {
 	ctx, stop := context.WithCancel(context.Background())
-	b := &beside{vm: v, opened: time.Now(), stop: stop, traffic: traffic.NewBuilder(v.rules), churn: churn.NewBuilder()}
+	b := &beside{vm: v, opened: time.Now(), stop: stop, traffic: traffic.NewBuilder(v.rules), churn: churn.NewBuilder(churn.Options{})}
 	settings := v.engine.config.Beside
 	if detail, ok := details[settings.Distribution]; ok {
 		d, err := distribution.Open(v.target, distribution.Options{Detail: detail})
@@ -62,7 +62,7 @@ func (v *vm) look() *beside {
 		}
 	}
 	if settings.Connections != off {
-		c, err := connections.Open(v.info.PID)
+		c, err := connections.Open(v.info.PID, connections.CountOnly)
 		if v.looked("connections", err) {
 			b.connections = c
 			b.ended.Go(func() { v.looked("connections", c.Run(ctx, b.connection)) })
@@ -170,7 +170,7 @@ func (c counts) since(before counts) counts {
 func (b *beside) cut(s *summary.Summary, start time.Time, duration time.Duration) (map[string]*profile.Profile, error) {
 	b.mutex.Lock()
 	messages, opened := b.traffic, b.churn
-	b.traffic, b.churn = traffic.NewBuilder(b.vm.rules), churn.NewBuilder()
+	b.traffic, b.churn = traffic.NewBuilder(b.vm.rules), opened.Next()
 	now := b.read()
 	window := now.since(b.last)
 	b.last = now

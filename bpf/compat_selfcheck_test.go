@@ -47,6 +47,8 @@ func TestViolationsAreFound(t *testing.T) {
 	}{
 		"nothing":                  {perfEvent(asm.Mov.Imm(asm.R0, 0)), ""},
 		"old helper":               {perfEvent(asm.FnKtimeGetNs.Call()), ""},
+		"filter":                   {program(ebpf.SocketFilter, asm.FnSkbLoadBytes.Call(), asm.FnPerfEventOutput.Call()), ""},
+		"filter that reads memory": {program(ebpf.SocketFilter, asm.FnProbeRead.Call()), "not in programs of type SocketFilter"},
 		"rewritten helpers":        {perfEvent(asm.FnProbeReadUser.Call(), asm.FnProbeReadKernel.Call(), asm.FnProbeReadUserStr.Call(), asm.FnProbeReadKernelStr.Call()), ""},
 		"first helper of 5.5":      {perfEvent(asm.FnSkbOutput.Call()), "helper is newer"},
 		"last helper of 5.4":       {program(ebpf.XDP, asm.FnTcpGenSyncookie.Call()), ""},

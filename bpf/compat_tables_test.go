@@ -51,7 +51,8 @@ const knownProgramFlags = 1<<4 - 1
 const maxInstructions = 1_000_000
 
 // Helpers by program type: all cases of tracing_func_proto and what builds on it
-// in kernel/trace/bpf_trace.c of v5.4.286. A type that has no entry here is
+// in kernel/trace/bpf_trace.c of v5.4.286, of sk_filter_func_proto and
+// bpf_base_func_proto in net/core/filter.c. A type that has no entry here is
 // bounded by lastHelper alone.
 var (
 	tracingHelpers = []asm.BuiltinFunc{
@@ -66,11 +67,21 @@ var (
 	}
 	eventHelpers = []asm.BuiltinFunc{asm.FnPerfEventOutput, asm.FnGetStackid, asm.FnGetStack}
 
+	filterHelpers = []asm.BuiltinFunc{
+		asm.FnMapLookupElem, asm.FnMapUpdateElem, asm.FnMapDeleteElem,
+		asm.FnMapPushElem, asm.FnMapPopElem, asm.FnMapPeekElem,
+		asm.FnGetPrandomU32, asm.FnGetSmpProcessorId, asm.FnGetNumaNodeId,
+		asm.FnTailCall, asm.FnKtimeGetNs, asm.FnSpinLock, asm.FnSpinUnlock, asm.FnTracePrintk,
+		asm.FnSkbLoadBytes, asm.FnSkbLoadBytesRelative, asm.FnGetSocketCookie,
+		asm.FnGetSocketUid, asm.FnPerfEventOutput,
+	}
+
 	helpersByType = map[ebpf.ProgramType][][]asm.BuiltinFunc{
 		ebpf.Kprobe:        {tracingHelpers, eventHelpers, {asm.FnPerfEventReadValue, asm.FnOverrideReturn}}, // also uprobes
 		ebpf.TracePoint:    {tracingHelpers, eventHelpers},
 		ebpf.RawTracepoint: {tracingHelpers, eventHelpers},
 		ebpf.PerfEvent:     {tracingHelpers, eventHelpers, {asm.FnPerfProgReadValue}},
+		ebpf.SocketFilter:  {filterHelpers},
 	}
 )
 

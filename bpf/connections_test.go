@@ -8,7 +8,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-func TestLoadConnections(t *testing.T) {
+// connectionPrograms loads the programs, or skips as load does.
+func connectionPrograms(t testing.TB) *ConnectionPrograms {
+	t.Helper()
 	p, err := LoadConnections()
 	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && os.Getenv("BEAMPROF_REQUIRE_BPF") != "1" {
 		t.Skipf("SKIP: loading BPF programs needs root: %v", err)
@@ -20,7 +22,12 @@ func TestLoadConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Close()
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func TestLoadConnections(t *testing.T) {
+	p := connectionPrograms(t)
 	for _, program := range []*ebpf.Program{p.FromOutside, p.FromTarget, p.Reset} {
 		info, err := program.Info()
 		if err != nil {

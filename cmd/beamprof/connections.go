@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/beamprof/beamprof/collector/connections"
 	churn "github.com/beamprof/beamprof/profiles/connections"
 	"github.com/beamprof/beamprof/profiles/summary"
 )
@@ -12,11 +13,11 @@ import (
 // connectionsFile is the name of the profile of connections.
 const connectionsFile = "connections.pb.gz"
 
-// The values of --connections.
-const (
-	connectionsTotals = "totals"
-	connectionsOff    = "off"
-)
+// connectionsOff is the value of --connections that looks at nothing.
+const connectionsOff = "off"
+
+// connectionsModes are the other values.
+var connectionsModes = map[string]connections.Detail{"full": connections.Full, "totals": connections.CountOnly}
 
 // connectionRecorder looks at the connections to the VM's listeners beside the samples.
 type connectionRecorder struct {
@@ -30,9 +31,9 @@ type connectionRecorder struct {
 }
 
 // recordConnections begins to count.
-func recordConnections(ctx context.Context, s connectionSession) *connectionRecorder {
+func recordConnections(ctx context.Context, s connectionSession, options churn.Options) *connectionRecorder {
 	ctx, stop := context.WithCancel(ctx)
-	c := &connectionRecorder{session: s, profile: churn.NewBuilder(), start: time.Now(), stop: stop, done: make(chan error, 1)}
+	c := &connectionRecorder{session: s, profile: churn.NewBuilder(options), start: time.Now(), stop: stop, done: make(chan error, 1)}
 	go func() { c.done <- s.Run(ctx, c.profile.Add) }()
 	return c
 }
@@ -76,14 +77,29 @@ func (c *connectionRecorder) warnings() []string {
 	if c.err != nil {
 		add("connections were not counted to the end: %v", c.err)
 	}
-	if stats.Lost > 0 {
-		add("details of %d connections that came or went were lost; they are counted", stats.Lost)
+	if stats.NoSpeech != nil {
+		add("what clients say was not looked at, or not to the end; connections were counted: %v", stats.NoSpeech)
 	}
-	if stats.Uncounted > 0 {
-		add("up to %d connections that came or went were not counted", stats.Uncounted)
+	if stats.Lost > 0 {
+		add("%d events of connections were lost: the totals of listeners have them, all else does not", stats.Lost)
+	}
+	if uncounted := stats.Uncounted; uncounted*1000 > c.counted() {
+		add("up to %d connections that came or went may be missing: the kernel did not show so many changes of sockets, of any program", uncounted)
 	}
 	if stats.Malformed > 0 {
 		add("%d records of connections could not be read", stats.Malformed)
 	}
 	return warnings
+}
+
+// counted returns how many connections came and went.
+func (c *connectionRecorder) counted() (sum uint64) {
+	totals, err := c.session.Totals()
+	if err != nil { // which condense tells
+		return 0
+	}
+	for _, t := range totals {
+		sum += t.Opened + t.Closed
+	}
+	return sum
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/attribution"
+	churn "github.com/beamprof/beamprof/profiles/connections"
 	"github.com/beamprof/beamprof/profiles/pprof"
 	"github.com/beamprof/beamprof/profiles/summary"
 	"github.com/beamprof/beamprof/profiles/text"
@@ -34,7 +35,8 @@ type recordOptions struct {
 
 	distribution string   // off, or of distributionModes
 	logs         []string // files; none: those that are found
-	connections  string   // totals or off
+	connections  string   // off, or of connectionsModes
+	clientIDs    bool
 }
 
 func (a *app) recordCommand() *cli.Command {
@@ -54,7 +56,8 @@ func (a *app) recordCommand() *cli.Command {
 			&cli.StringFlag{Name: "callers", Value: "frames", Usage: "show who asked as `frames` below the one that was asked, as labels, or none"},
 			&cli.StringFlag{Name: "distribution", Value: "sampled", Usage: "look into the traffic with other nodes: `sampled` into as many messages as cost the VM 1 % of a core; full into all, up to 10 %; totals counts bytes, without a probe in the VM; or off"},
 			&cli.StringSliceFlag{Name: "log", Usage: "read the VM's log from `FILE`; may be given more than once (default: the log files it has open)"},
-			&cli.StringFlag{Name: "connections", Value: connectionsTotals, Usage: "look at connections to the VM's listeners: `totals` or off"},
+			&cli.StringFlag{Name: "connections", Value: "full", Usage: "look at connections to the VM's listeners: `full` also at what MQTT clients say first; totals; or off"},
+			&cli.BoolFlag{Name: "client-ids", Usage: "write MQTT client ids into " + connectionsFile + " as they are, not hashed"},
 			&cli.StringFlag{Name: "output", Usage: "write into `DIR`, new or empty (default: beamprof-<node or pid>-<time>)"},
 		},
 		Action: func(c *cli.Context) error {
@@ -100,9 +103,9 @@ func parseRecord(c *cli.Context) (recordOptions, error) {
 	if _, known := distributionModes[o.distribution]; !known && o.distribution != distributionOff {
 		return o, usagef("invalid value %q for --distribution: choose full, sampled, totals or off", o.distribution)
 	}
-	o.connections = c.String("connections")
-	if o.connections != connectionsTotals && o.connections != connectionsOff {
-		return o, usagef("invalid value %q for --connections: choose totals or off", o.connections)
+	o.connections, o.clientIDs = c.String("connections"), c.Bool("client-ids")
+	if _, known := connectionsModes[o.connections]; !known && o.connections != connectionsOff {
+		return o, usagef("invalid value %q for --connections: choose full, totals or off", o.connections)
 	}
 	if !c.IsSet("rules") {
 		return o, nil
@@ -173,12 +176,12 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		defer r.logs.end()
 	}
 	if o.connections != connectionsOff {
-		c, err := t.OpenConnections()
+		c, err := t.OpenConnections(connectionsModes[o.connections])
 		if err != nil {
 			r.noConnections = err
 		} else {
 			defer c.Close()
-			r.connections = recordConnections(ctx, c)
+			r.connections = recordConnections(ctx, c, churn.Options{ClientIDs: o.clientIDs})
 			defer r.connections.end()
 		}
 	}

@@ -98,7 +98,7 @@ func (t inventedTarget) OpenDistribution(distribution.Options) (distributionSess
 
 func (t inventedTarget) OpenLogs(logs.Options) (logSession, error) { return nil, logs.ErrNoLog }
 
-func (t inventedTarget) OpenConnections() (connectionSession, error) {
+func (t inventedTarget) OpenConnections(connections.Detail) (connectionSession, error) {
 	return inventedConnections{}, nil
 }
 
@@ -110,8 +110,10 @@ func (inventedConnections) Run(ctx context.Context, _ func(connections.Event)) e
 	return nil
 }
 func (inventedConnections) Totals() ([]connections.Totals, error) { return nil, nil }
-func (inventedConnections) Stats() connections.Stats              { return connections.Stats{} }
-func (inventedConnections) Close() error                          { return nil }
+func (inventedConnections) Stats() connections.Stats {
+	return connections.Stats{Detail: connections.Full}
+}
+func (inventedConnections) Close() error { return nil }
 
 // inventedDistribution has a peer with nothing said.
 type inventedDistribution struct{}

@@ -27,7 +27,7 @@ type target interface {
 	Modules() []string // that are loaded
 	Open(options sampler.Options) (session, error)
 	OpenDistribution(options distribution.Options) (distributionSession, error)
-	OpenConnections() (connectionSession, error)
+	OpenConnections(detail connections.Detail) (connectionSession, error)
 	OpenLogs(options logs.Options) (logSession, error)
 	Close() error
 }
@@ -111,8 +111,8 @@ func (attached) OpenLogs(options logs.Options) (logSession, error) {
 	return s, nil
 }
 
-func (t attached) OpenConnections() (connectionSession, error) {
-	s, err := connections.Open(t.PID)
+func (t attached) OpenConnections(detail connections.Detail) (connectionSession, error) {
+	s, err := connections.Open(t.PID, detail)
 	if err != nil {
 		return nil, err
 	}

@@ -1,11 +1,12 @@
 // Package connections tells of the TCP connections to a VM's listeners: who
 // opened and closed them and how long they lasted, from raw tracepoints where
-// sockets change their state. The VM is not touched, and what is counted costs
-// it about a microsecond per connection.
+// sockets change their state; and what MQTT clients said first, from a filter on
+// a packet socket. The VM is not touched.
 //
 // Its way through: listeners.go (where the VM listens) → learn.go (its network
-// namespace, as the kernel knows it) → record.go (what the kernel side says) →
-// table.go (one Connection from first to last).
+// namespace, as the kernel knows it) → packets.go (the filter) → record.go,
+// speech.go (what the kernel side says) → table.go (one Connection from first to
+// last).
 package connections
 
 import (
@@ -24,6 +25,15 @@ import (
 	"github.com/beamprof/beamprof/bpf"
 )
 
+// Detail is how much is looked at.
+type Detail int
+
+// The details.
+const (
+	CountOnly Detail = iota // who opened and closed connections
+	Full                    // and what clients said first
+)
+
 // Totals are exact, also if events are lost.
 type Totals struct {
 	Listener       *Listener
@@ -34,6 +44,8 @@ type Totals struct {
 
 // Stats are what a session could not do.
 type Stats struct {
+	Detail    Detail // what was possible
+	NoSpeech  error  // why it was not looked at what clients say, or not to the end, although that was asked for
 	Lost      uint64 // events that did not arrive; the totals have them
 	Uncounted uint64 // changes of sockets, of any process, that may be missing in the totals
 	Malformed uint64 // records that make no sense
@@ -47,6 +59,9 @@ type Session struct {
 	settings  bpf.ConnectionSettings
 	listeners *listeners
 	table     *table
+	packets   *packets // nil if it is not looked at what clients say
+	detail    Detail
+	noSpeech  atomic.Pointer[error] // why it is not looked at what clients say, if it should be
 	pending   pending
 	malformed atomic.Uint64
 }
@@ -61,9 +76,10 @@ const (
 )
 
 // Open finds the listeners of the process pid and attaches. Counting begins with
-// Run. Errors wrap os.ErrPermission if privileges are missing.
-func Open(pid int) (_ *Session, err error) {
-	s := &Session{}
+// Run. Where the filter of what clients say is not possible it goes on without,
+// and Stats says why. Errors wrap os.ErrPermission if privileges are missing.
+func Open(pid int, detail Detail) (_ *Session, err error) {
+	s := &Session{detail: detail}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -72,7 +88,13 @@ func Open(pid int) (_ *Session, err error) {
 	if s.programs, err = bpf.LoadConnections(); err != nil {
 		return nil, err
 	}
-	if s.listeners, err = findListeners(pid, s.programs); err != nil {
+	if detail == Full {
+		if s.packets, err = openPackets(pid, s.programs); err != nil {
+			s.detail = CountOnly
+			s.noSpeech.Store(&err)
+		}
+	}
+	if s.listeners, err = findListeners(pid, s.programs, s.packets); err != nil {
 		return nil, err
 	}
 	for _, one := range []struct {
@@ -109,16 +131,29 @@ func bufferSize() int {
 }
 
 // Run counts until ctx is done, and calls handle for every event, in the order
-// of their times, from this goroutine. An event and its connection are handle's
-// to keep; a connection is completed by later events.
+// of their times, from this goroutine. Events are handle's to keep.
 func (s *Session) Run(ctx context.Context, handle func(Event)) error {
 	if err := s.programs.Set(s.settings); err != nil {
 		return err
+	}
+	if s.packets != nil {
+		if err := s.packets.start(); err != nil {
+			s.noSpeech.Store(&err)
+		}
 	}
 	for ctx.Err() == nil {
 		if err := s.read(time.Now().Add(readInterval), handle); err != nil {
 			return err
 		}
+		if s.packets == nil {
+			continue
+		}
+		if err := s.packets.look(); err != nil {
+			s.noSpeech.Store(&err)
+		}
+	}
+	if s.packets != nil {
+		s.packets.stop()
 	}
 	s.settings.Net = 0
 	return errors.Join(s.programs.Set(s.settings), s.read(time.Now().Add(closeInterval), handle))
@@ -183,9 +218,17 @@ func (s *Session) Totals() ([]Totals, error) {
 
 // Stats returns the counts of the session; complete when Run has returned.
 func (s *Session) Stats() Stats {
-	stats := Stats{Malformed: s.malformed.Load()}
+	stats := Stats{Detail: s.detail, Malformed: s.malformed.Load()}
+	if err := s.noSpeech.Load(); err != nil {
+		stats.NoSpeech = *err
+	}
 	if failed, missed, err := s.programs.Lost(); err == nil {
 		stats.Lost, stats.Uncounted = failed, missed
+	}
+	if s.packets != nil {
+		if counts, err := s.packets.program.Counts(); err == nil {
+			stats.Lost += counts.OutputFailed
+		}
 	}
 	return stats
 }
@@ -198,6 +241,9 @@ func (s *Session) Close() error {
 	}
 	if s.reader != nil {
 		errs = append(errs, s.reader.Close())
+	}
+	if s.packets != nil {
+		errs = append(errs, s.packets.close())
 	}
 	if s.programs != nil {
 		errs = append(errs, s.programs.Close())

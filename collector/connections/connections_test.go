@@ -3,7 +3,6 @@ package connections
 import (
 	"context"
 	"net"
-	"net/netip"
 	"os"
 	"sync"
 	"testing"
@@ -15,17 +14,17 @@ import (
 // watched is a session that looks at this very process.
 type watched struct {
 	*Session
-	t      *testing.T
+	t      testing.TB
 	stop   context.CancelFunc
 	done   chan error
 	events []Event
 }
 
 // watch begins to look at the listeners that a process has now.
-func watch(t *testing.T, pid int) *watched {
+func watch(t testing.TB, pid int) *watched {
 	t.Helper()
 	testsupport.RequireBPF(t)
-	s, err := Open(pid)
+	s, err := Open(pid, Full)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +45,12 @@ func watch(t *testing.T, pid int) *watched {
 // end ends it and returns the totals of a listener.
 func (w *watched) end(l net.Listener) Totals {
 	w.t.Helper()
+	return w.total(uint16(l.Addr().(*net.TCPAddr).Port))
+}
+
+// total ends it and returns the totals of the listener on a port.
+func (w *watched) total(port uint16) Totals {
+	w.t.Helper()
 	w.stop()
 	if err := <-w.done; err != nil {
 		w.t.Fatal(err)
@@ -54,24 +59,24 @@ func (w *watched) end(l net.Listener) Totals {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if stats := w.Stats(); stats != (Stats{}) {
+	stats := w.Stats()
+	if stats.Uncounted > 0 { // on the whole machine, not only of this test
+		w.t.Logf("%d changes of sockets were not shown by the kernel", stats.Uncounted)
+		stats.Uncounted = 0
+	}
+	if stats != (Stats{Detail: Full}) {
 		w.t.Errorf("not all was seen: %+v", stats)
 	}
 	for _, one := range all {
-		if one.Listener.Address == address(l) {
+		if one.Listener.Address.Port() == port {
 			return one
 		}
 	}
-	w.t.Fatalf("no listener %v among %+v", l.Addr(), all)
+	w.t.Fatalf("no listener on port %d among %+v", port, all)
 	return Totals{}
 }
 
-func address(l net.Listener) netip.AddrPort {
-	at := l.Addr().(*net.TCPAddr).AddrPort()
-	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-}
-
-func listen(t *testing.T, network, at string) net.Listener {
+func listen(t testing.TB, network, at string) net.Listener {
 	t.Helper()
 	l, err := net.Listen(network, at)
 	if err != nil {
@@ -82,7 +87,7 @@ func listen(t *testing.T, network, at string) net.Listener {
 }
 
 // pair connects to a listener and returns both ends.
-func pair(t *testing.T, l net.Listener, network, at string) (client, server *net.TCPConn) {
+func pair(t testing.TB, l net.Listener, network, at string) (client, server *net.TCPConn) {
 	t.Helper()
 	c, err := net.Dial(network, at)
 	if err != nil {
@@ -150,13 +155,14 @@ func TestWhoCloses(t *testing.T) {
 			if got != want {
 				t.Errorf("%+v, want %+v", got, want)
 			}
-			for _, e := range w.events {
-				if c := e.Connection; c.By != test.want || c.Opened == 0 || c.Closed < c.Opened {
+			all := w.closedConnections()
+			for _, c := range all {
+				if c.By != test.want || c.Opened == 0 || c.Closed < c.Opened {
 					t.Errorf("%+v", c)
 				}
 			}
-			if len(w.events) != 20 {
-				t.Errorf("%d events, want 20", len(w.events))
+			if len(all) != 10 {
+				t.Errorf("%d connections were closed, want 10", len(all))
 			}
 		})
 	}

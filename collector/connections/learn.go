@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/bpf"
-	"github.com/beamprof/beamprof/collector/sockets"
 )
 
 // learn returns how the kernel side tells the sockets of a process's network
@@ -21,66 +19,48 @@ import (
 // loopback addresses, in this process's namespace and in that one, and looks at
 // the sockets as the kernel side sees them. That shows as well whether the
 // layout of struct sock is the one expected.
-func learn(pid int, programs *bpf.ConnectionPrograms) (settings bpf.ConnectionSettings, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// Never unlocked: the thread ends with this goroutine, in whatever namespace it is.
-		runtime.LockOSThread()
-		var l learner
-		if err = l.learn(pid, programs); err == nil {
-			settings = bpf.ConnectionSettings{Net: l.net, Pid: uint32(pid), PortOffset: l.portOffset()}
-		}
-	}()
-	<-done
-	if err != nil {
-		return settings, fmt.Errorf("learn the VM's network namespace: %w", err)
+func learn(pid int, programs *bpf.ConnectionPrograms) (bpf.ConnectionSettings, error) {
+	l := learner{programs: programs}
+	if err := l.learn(pid); err != nil {
+		return bpf.ConnectionSettings{}, fmt.Errorf("learn the VM's network namespace: %w", err)
 	}
-	return settings, nil
+	return bpf.ConnectionSettings{Net: l.net, Pid: uint32(pid), PortOffset: l.portOffset()}, nil
 }
 
 // learner is what was learned of struct sock.
 type learner struct {
-	net     uint64
-	offsets map[int]bool // where all sockets had their port in network order
+	programs *bpf.ConnectionPrograms
+	net      uint64       // of the process
+	offsets  map[int]bool // where all sockets had their port in network order
 }
 
 var errLayout = errors.New("this kernel's struct sock is not laid out as expected")
 
-func (l *learner) learn(pid int, programs *bpf.ConnectionPrograms) error {
-	theirs, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+func (l *learner) learn(pid int) error {
+	same, err := sameNamespace(pid, os.Getpid())
 	if err != nil {
-		return err
-	}
-	defer theirs.Close()
-	same, err := sockets.IsOurs(theirs)
-	if err != nil {
-		return err
-	}
-	if err := programs.Set(bpf.ConnectionSettings{Learner: uint32(unix.Gettid())}); err != nil {
 		return err
 	}
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	here, err := l.listen(programs, loopback)
+	var here, six uint64
+	err = inNamespace(os.Getpid(), func() (err error) {
+		here, err = l.listen(loopback)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	if !same {
-		if err := unix.Setns(int(theirs.Fd()), unix.CLONE_NEWNET); err != nil {
-			return os.NewSyscallError("setns", err)
+	err = inNamespace(pid, func() (err error) {
+		if l.net, err = l.listen(loopback); err != nil {
+			return err
 		}
-	}
-	if l.net, err = l.listen(programs, loopback); err != nil {
+		six, err = l.listen(netip.IPv6Loopback())
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) { // no IPv6 there
+			six, err = l.net, nil
+		}
 		return err
-	}
-	if (here == l.net) != same || int64(l.net) >= 0 {
-		return errLayout
-	}
-	six, err := l.listen(programs, netip.IPv6Loopback())
-	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) { // no IPv6 there
-		return nil
-	}
-	if err == nil && six != l.net {
+	})
+	if err == nil && ((here == l.net) != same || int64(l.net) >= 0 || six != l.net) {
 		err = errLayout
 	}
 	return err
@@ -88,7 +68,10 @@ func (l *learner) learn(pid int, programs *bpf.ConnectionPrograms) error {
 
 // listen listens on an address and returns the socket's struct net as the kernel
 // side saw it.
-func (l *learner) listen(programs *bpf.ConnectionPrograms, address netip.Addr) (uint64, error) {
+func (l *learner) listen(address netip.Addr) (uint64, error) {
+	if err := l.programs.Set(bpf.ConnectionSettings{Learner: uint32(unix.Gettid())}); err != nil {
+		return 0, err
+	}
 	family, level, freebind := unix.AF_INET, unix.IPPROTO_IP, unix.IP_FREEBIND
 	var at unix.Sockaddr
 	if address.Is4() {
@@ -115,7 +98,7 @@ func (l *learner) listen(programs *bpf.ConnectionPrograms, address netip.Addr) (
 	if at, err = unix.Getsockname(fd); err != nil {
 		return 0, os.NewSyscallError("getsockname", err)
 	}
-	head, all, err := programs.Learned()
+	head, all, err := l.programs.Learned()
 	if err != nil {
 		return 0, err
 	}

@@ -24,12 +24,13 @@ type listeners struct {
 	byNumber map[uint32]*Listener
 	known    map[netip.AddrPort]bool // also those of other processes
 	programs *bpf.ConnectionPrograms
+	packets  *packets // nil without
 }
 
 // findListeners takes in where the process listens, and where others in its
 // network namespace do: a connection to an address of theirs is not its own,
 // even if it listens on every address of that port.
-func findListeners(pid int, programs *bpf.ConnectionPrograms) (*listeners, error) {
+func findListeners(pid int, programs *bpf.ConnectionPrograms, packets *packets) (*listeners, error) {
 	kernel, err := sockets.Open(pid)
 	if err != nil {
 		return nil, err
@@ -47,7 +48,7 @@ func findListeners(pid int, programs *bpf.ConnectionPrograms) (*listeners, error
 	if err != nil {
 		return nil, err
 	}
-	l := &listeners{byNumber: map[uint32]*Listener{}, known: map[netip.AddrPort]bool{}, programs: programs}
+	l := &listeners{byNumber: map[uint32]*Listener{}, known: map[netip.AddrPort]bool{}, programs: programs, packets: packets}
 	// With SO_REUSEPORT several sockets have one address: then the process's own count.
 	for _, mine := range []bool{true, false} {
 		for _, s := range listening {
@@ -89,6 +90,11 @@ func (l *listeners) add(address netip.AddrPort, only6, mine bool) error {
 	}
 	if err := l.programs.AddListener(address.Addr().As16(), address.Port(), number); err != nil {
 		return err
+	}
+	if mine && l.packets != nil {
+		if err := l.packets.program.AddPort(address.Port()); err != nil {
+			return err
+		}
 	}
 	every4 := netip.AddrPortFrom(netip.IPv4Unspecified(), address.Port())
 	if address.Addr() == netip.IPv6Unspecified() && !only6 && !l.known[every4] {

@@ -2,6 +2,7 @@ package connections
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"time"
 	"unsafe"
@@ -9,9 +10,11 @@ import (
 	"github.com/beamprof/beamprof/bpf"
 )
 
-// record is what the kernel side says of one event.
+// record is what the kernel side says of one event: of a socket, or of what was
+// said first.
 type record struct {
 	bpf.ConnectionRecord
+	speech *speech // nil if it is of a socket
 }
 
 const recordSize = int(unsafe.Sizeof(bpf.ConnectionRecord{}))
@@ -21,8 +24,14 @@ func (r *record) parse(raw []byte) bool {
 	if len(raw) < recordSize {
 		return false
 	}
+	if binary.NativeEndian.Uint32(raw) != bpf.RecordConnection {
+		r.speech = &speech{}
+		ok := r.speech.parse(raw)
+		r.Type, r.Time, r.Ends = r.speech.Type, r.speech.Time, bpf.Endpoints(r.speech.Ends)
+		return ok
+	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r.ConnectionRecord)), recordSize), raw)
-	return r.Type == bpf.RecordConnection
+	return true
 }
 
 // pending holds records until none can come that is older. Each CPU has a buffer
@@ -56,4 +65,5 @@ func (p *pending) flush(limit uint64, f func(*record)) {
 		n++
 	}
 	*p = all[:copy(all, all[n:])]
+	clear(all[len(*p):])
 }

@@ -45,6 +45,7 @@ func Checks() []Check {
 	}
 	checks = append(checks, programs()...)
 	return append(checks,
+		connections(),
 		uprobes("/sys"),
 		kernelSymbols(),
 		tracefs(),

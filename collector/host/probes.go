@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/bpf"
@@ -72,6 +74,45 @@ func failed(name string, err error, remedy string) Check {
 		return Check{Name: name, Status: Denied, Detail: err.Error(), Remedy: privilegesRemedy}
 	}
 	return Check{Name: name, Status: Failed, Detail: err.Error(), Remedy: remedy}
+}
+
+// connections checks the probes of connections: tracepoints, and the filter of
+// what clients say on a packet socket. No packet passes it.
+func connections() Check {
+	const name, remedy = "connections", "the kernel needs CONFIG_BPF_EVENTS and CONFIG_PACKET; record --connections=off does without"
+	if err := tryConnections(); err != nil {
+		return failed(name, err, remedy)
+	}
+	return Check{Name: name, Detail: "tracepoints and a packet filter attach"}
+}
+
+func tryConnections() error {
+	programs, err := bpf.LoadConnections()
+	if err != nil {
+		return err
+	}
+	defer programs.Close()
+	for tracepoint, program := range map[string]*ebpf.Program{"inet_sock_set_state": programs.FromOutside, "tcp_receive_reset": programs.Reset} {
+		attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: tracepoint, Program: program})
+		if err != nil {
+			return fmt.Errorf("attach to the tracepoint %s: %w", tracepoint, err)
+		}
+		attached.Close()
+	}
+	filter, err := bpf.LoadMQTT(programs)
+	if err != nil {
+		return err
+	}
+	defer filter.Close()
+	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a packet socket: %w", err)
+	}
+	defer unix.Close(socket)
+	if err := unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, filter.Filter.FD()); err != nil {
+		return fmt.Errorf("attach the filter of what clients say: %w", err)
+	}
+	return nil
 }
 
 // uprobes tell of code that is loaded at once; without them the list of code

@@ -26,7 +26,10 @@ type Info struct {
 func (b *Builder) Profile(info Info) (*profile.Profile, error) {
 	b.countOpen()
 	p := &profile.Profile{
-		SampleType:        []*profile.ValueType{{Type: "connections", Unit: "count"}, {Type: "closed", Unit: "count"}, {Type: "lifetime", Unit: "nanoseconds"}},
+		SampleType: []*profile.ValueType{
+			{Type: "connections", Unit: "count"}, {Type: "closed", Unit: "count"}, {Type: "closed_before_connack", Unit: "count"},
+			{Type: "taken_over", Unit: "count"}, {Type: "lifetime", Unit: "nanoseconds"},
+		},
 		DefaultSampleType: "connections",
 		PeriodType:        &profile.ValueType{Type: "connections", Unit: "count"},
 		Period:            1,
@@ -39,7 +42,7 @@ func (b *Builder) Profile(info Info) (*profile.Profile, error) {
 		total := b.rows[r]
 		p.Sample = append(p.Sample, &profile.Sample{
 			Location: []*profile.Location{places.at(remoteName(r.remote)), places.at(r.listener.String())},
-			Value:    []int64{total.opened, total.closed, total.lifetime},
+			Value:    []int64{total.opened, total.closed, total.withoutConnack, total.takenOver, total.lifetime},
 			Label:    r.labels(),
 		})
 	}
@@ -51,8 +54,10 @@ func (b *Builder) Profile(info Info) (*profile.Profile, error) {
 
 // countOpen adds the connections that are still open, once.
 func (b *Builder) countOpen() {
-	for c := range b.open {
-		b.count(c, true)
+	for _, c := range b.open {
+		if c.opened { // and not before this Builder's time
+			b.count(c)
+		}
 	}
 	clear(b.open)
 }
@@ -60,7 +65,9 @@ func (b *Builder) countOpen() {
 // labels returns the row's labels; those without a value are absent.
 func (r row) labels() map[string][]string {
 	labels := map[string][]string{}
-	for name, value := range map[string]string{"closed_by": r.end} {
+	for name, value := range map[string]string{
+		"protocol": string(r.protocol), "closed_by": r.end, "mqtt_version": r.version, "clean": r.clean, "connack": r.answer, "client": r.client,
+	} {
 		if value != "" {
 			labels[name] = []string{text.Clean(value)}
 		}
@@ -91,7 +98,10 @@ func (b *Builder) comments(info Info) []string {
 	comments := []string{
 		fmt.Sprintf("node: %s (pid %d)", text.Clean(info.Node), info.PID),
 		"versions: beamprof " + info.Version,
-		fmt.Sprintf("events lost: %d, malformed: %d", info.Stats.Lost, info.Stats.Malformed),
+		fmt.Sprintf("events lost: %d, malformed: %d, not shown by the kernel: %d", info.Stats.Lost, info.Stats.Malformed, info.Stats.Uncounted),
+	}
+	if info.Stats.Detail != connections.Full {
+		comments = append(comments, "what clients say was not looked at")
 	}
 	for _, t := range info.Totals {
 		if t.Opened+t.Closed > 0 {

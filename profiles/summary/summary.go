@@ -183,21 +183,33 @@ type Peer struct {
 
 // Connections are those that clients made to the target's listeners.
 type Connections struct {
+	Detail    string     `json:"detail"` // a Detail constant: how closely connections were looked at
 	Listeners []Listener `json:"listeners"`
 	Remotes   []Remote   `json:"remotes,omitempty"` // the busiest remote addresses, over all listeners
 	MQTT      *MQTT      `json:"mqtt,omitempty"`    // nil if no plain MQTT was seen: none spoken, opaque, or not looked at
 	Clients   []Client   `json:"clients"`           // the MQTT clients that connected most often
 	Lost      uint64     `json:"lost"`              // events that did not arrive
+	// Changes of sockets, of any program of the host, that the kernel did not show:
+	// so many connections may be missing in the totals.
+	Uncounted uint64 `json:"uncounted,omitempty"`
 }
+
+// How closely connections were looked at.
+const (
+	DetailFull   = "full"
+	DetailTotals = "totals" // not at what clients say: no MQTT, all protocols unknown
+)
 
 // What is spoken on a listener, as told by the first bytes of its connections.
 const (
-	ProtocolMQTT      = "mqtt"
-	ProtocolTLS       = "tls"       // opaque
-	ProtocolWebSocket = "websocket" // opaque
-	ProtocolHTTP      = "http"
-	ProtocolOther     = "other"
-	ProtocolUnknown   = "unknown" // no bytes were seen
+	ProtocolMQTT         = "mqtt"
+	ProtocolTLS          = "tls"       // opaque
+	ProtocolWebSocket    = "websocket" // opaque
+	ProtocolHTTP         = "http"
+	ProtocolDistribution = "distribution" // other Erlang nodes
+	ProtocolVerneMQ      = "vernemq"      // other VerneMQ nodes, their link for messages
+	ProtocolOther        = "other"
+	ProtocolUnknown      = "unknown" // no bytes were seen
 )
 
 // Listener is what happened on one listening address.
@@ -238,6 +250,10 @@ type Client struct {
 	ID       string `json:"id"`
 	Connects uint64 `json:"connects"`
 	Nodes    int    `json:"nodes"` // 1, or more in a report of several nodes
+	// Of Connects, those closed before their CONNACK, and those that came while
+	// the client had another connection open.
+	WithoutConnack uint64 `json:"without_connack,omitempty"`
+	TakenOver      uint64 `json:"taken_over,omitempty"`
 }
 
 // LogFile is a log file that was read, with those it took the place of.
