@@ -131,15 +131,24 @@ func startTraffic(t testing.TB, options testsupport.Options) pair {
 // whether the connection is new or older than the probes.
 func TestMessages(t *testing.T) {
 	testsupport.RequireBPF(t)
-	for name, flags := range map[string][]string{"plain": nil, "TLS": tlsFlags(t)} {
-		t.Run(name, func(t *testing.T) {
-			p := startTraffic(t, testsupport.Options{Flags: flags})
-			p.connect(t)
+	for _, test := range []struct {
+		name       string
+		flags      []string
+		plain, new bool
+	}{
+		{"plain", nil, true, false}, {"plain, new connection", nil, true, true},
+		{"TLS", tlsFlags(t), false, false}, {"TLS, new connection", tlsFlags(t), false, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := startTraffic(t, testsupport.Options{Flags: test.flags})
 			exchange := func() {
 				p.a.Eval(t, "traffic:calls('bpdist_b@localhost', 300, 10), traffic:casts('bpdist_b@localhost', 500, 1000), traffic:casts('bpdist_b@localhost', 3, 10000000), traffic:wait('bpdist_b@localhost')")
 				p.b.Eval(t, "traffic:calls('bpdist_a@localhost', 400, 10), traffic:casts('bpdist_a@localhost', 600, 1000), traffic:casts('bpdist_a@localhost', 2, 10000000), traffic:wait('bpdist_a@localhost')")
 			}
-			exchange() // so that all atoms are in the cache
+			if !test.new {
+				p.connect(t)
+				exchange() // so that all atoms are in the cache
+			}
 			s := run(t, p, Options{Detail: Full})
 			exchange()
 			messages := s.end(t)
@@ -172,7 +181,7 @@ func TestMessages(t *testing.T) {
 				t.Fatalf("%+v, %v", totals, err)
 			}
 			t.Logf("%+v", totals[0])
-			checkSums(t, totals[0], messages, name == "plain")
+			checkSums(t, totals[0], messages, test.plain)
 			checkSenders(t, s)
 			unnamed := 0
 			for _, m := range messages {
