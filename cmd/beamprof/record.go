@@ -165,6 +165,9 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		} else {
 			defer d.Close()
 			r.distribution = recordDistribution(ctx, d, rules)
+			if o.distribution != "totals" {
+				r.cpu.AwaitMessages()
+			}
 			defer r.distribution.end()
 		}
 	}

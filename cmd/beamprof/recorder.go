@@ -35,6 +35,11 @@ func newRecorder(info beam.Info, kernel string, o recordOptions, rules *attribut
 
 // files returns what is to be written, and the summary to be shown.
 func (r *recorder) files(stats sampler.Stats) ([]outputFile, *summary.Summary, error) {
+	if r.distribution != nil {
+		for peer, costs := range r.distribution.profile.Costs() {
+			r.cpu.CountMessages(peer, costs)
+		}
+	}
 	r.cpu.Close()
 	condensed := r.cpu.Summary(stats, r.ended)
 	condensed.Warnings = append(condensed.Warnings, r.warnings()...)

@@ -123,6 +123,23 @@ func BenchmarkMessages(b *testing.B) {
 	b.Logf("%d messages looked into", in.messages)
 }
 
+// BenchmarkMessageCost measures what a message costs the sender by its size, all
+// of it, without probes. Per message it is so much, and so much for each byte.
+func BenchmarkMessageCost(b *testing.B) {
+	p := startTraffic(b, testsupport.Options{Flags: []string{"+sbwt", "none"}})
+	p.connect(b)
+	for _, size := range []int{10, 1000, 10_000, 100_000} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			n := 2_000_000_000 / (size + 10_000)
+			for b.Loop() {
+				before := cpu(b, p.a)
+				p.a.Eval(b, fmt.Sprintf("traffic:casts('%[1]s', %[2]d, %[3]d), traffic:wait('%[1]s')", p.b.Node, n, size))
+				b.ReportMetric(float64((cpu(b, p.a)-before).Nanoseconds())/float64(n), "vm-ns/message")
+			}
+		})
+	}
+}
+
 // BenchmarkThroughput compares how many messages the VM sends and gets in a time
 // without probes, with probes that do nothing, and as they are sampled: each
 // right after the other, in random order.

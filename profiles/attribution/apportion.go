@@ -57,7 +57,7 @@ func newApportioner(a *Attributor) apportioner {
 				number = next
 				own.add(next)
 				next++
-			} else {
+			} else if s.Scope != ScopeMessages {
 				p.byProcess = true
 			}
 			numbers = append(numbers, number)
@@ -168,6 +168,7 @@ func (p *apportioner) finish() {
 	p.endSlice()
 	p.endLate()
 	p.window.clear()
+	clear(p.messages)
 	p.end = 0
 }
 
@@ -193,6 +194,8 @@ func (p *apportioner) resolve(samples []held, by *evidence, last bool) (rest []h
 		for _, h := range waiting[r] {
 			weights := p.weights(h, by)
 			switch {
+			case !last && p.awaits(h):
+				rest = append(rest, h)
 			case weights != nil && !incomplete:
 				p.split(h, weights)
 			case last:
@@ -231,6 +234,13 @@ func (p *apportioner) next(evidenceOf map[int]*set) int {
 	return first
 }
 
+// awaits tells whether a sample is to be split by messages, which are known at
+// the end of the window.
+func (p *apportioner) awaits(h held) bool {
+	over := p.rules.Rules[h.verdict.rule].Over
+	return p.awaited && h.sample.Peer != "" && len(over) > 0 && over[0].Scope == ScopeMessages
+}
+
 // weights returns the time by workload that a sample is to be split by, or nil.
 func (p *apportioner) weights(h held, by *evidence) []int64 {
 	rule := h.verdict.rule
@@ -239,6 +249,8 @@ func (p *apportioner) weights(h held, by *evidence) []int64 {
 		switch {
 		case s.Scope == ScopeConditions:
 			weights = by.selections[p.numbers[rule][i]-len(p.rules.Rules)]
+		case s.Scope == ScopeMessages:
+			weights = p.messages[h.sample.Peer]
 		case h.verdict.subject == nil:
 		case s.Scope == ScopeSameProcess:
 			weights = by.processes[h.verdict.subject]

@@ -1,6 +1,7 @@
 package attribution
 
 import (
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"testing/quick"
@@ -185,5 +186,48 @@ func TestHeldSamplesAreBounded(t *testing.T) {
 	a.Close()
 	if passed != 5*(maxHeld+maxLate) {
 		t.Errorf("%d passed", passed)
+	}
+}
+
+// TestMessages: a connection's time is split by the messages with its node,
+// which are known at the end; what is known earlier is not used for it.
+func TestMessages(t *testing.T) {
+	rules := parse(t, `
+name: nodes
+workloads: {a: "", b: "", rest: "", vm: ""}
+rules:
+  - {when: {process: connection}, then: [apportion, rest], over: [messages, {process: a}]}
+  - {when: {process: a}, then: a}
+`)
+	for name, test := range map[string]struct {
+		await bool
+		costs map[string]float64
+		peer  string
+		want  map[string]int64
+	}{
+		"by messages":                     {true, map[string]float64{"a": 100, "b": 300, "vm": 1000, Unattributed: 5}, "x@host", map[string]int64{"a": 1000 + 250, "b": 750}},
+		"none with this node":             {true, map[string]float64{"b": 300}, "y@host", map[string]int64{"a": 2000}},
+		"not looked into":                 {false, nil, "x@host", map[string]int64{"a": 2000}},
+		"a process that is no connection": {true, map[string]float64{"b": 300}, "", map[string]int64{"a": 2000}},
+	} {
+		got := map[string]int64{}
+		a := New(rules, 1000, func(_ *collector.Sample, p Part) { got[p.Workload] += p.Nanoseconds })
+		if test.await {
+			a.AwaitMessages()
+		}
+		w := newWho()
+		s := w.sample("connection", "", "m:f/1")
+		s.Time, s.Peer = 1, test.peer
+		a.Add(s)
+		s = w.sample("a", "", "m:f/1")
+		s.Time = 2
+		a.Add(s)
+		for workload, cost := range test.costs {
+			a.CountMessages("x@host", workload, cost)
+		}
+		a.Close()
+		if !maps.Equal(got, test.want) {
+			t.Errorf("%s: %v, not %v", name, got, test.want)
+		}
 	}
 }

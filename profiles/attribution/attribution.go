@@ -49,7 +49,9 @@ type Attributor struct {
 	emit         func(*collector.Sample, Part)
 	match        matcher
 	apportion    apportioner
-	chain        []actor // of the sample being decided
+	chain        []actor            // of the sample being decided
+	awaited      bool               // messages are
+	messages     map[string][]int64 // cost by workload, by peer
 }
 
 // New returns an Attributor that passes every part of every sample to emit.
@@ -58,7 +60,7 @@ type Attributor struct {
 func New(rules *Rules, period int64, emit func(*collector.Sample, Part)) *Attributor {
 	a := &Attributor{
 		rules: rules, period: period, emit: emit, match: newMatcher(rules),
-		numbers: map[string]int{}, kinds: map[string]*collector.Process{}, vm: -1,
+		numbers: map[string]int{}, kinds: map[string]*collector.Process{}, vm: -1, messages: map[string][]int64{},
 	}
 	for _, w := range rules.Workloads {
 		n := a.number(w.Name)
@@ -89,6 +91,22 @@ func (a *Attributor) Add(s *collector.Sample) {
 		part.Reason = v.reason
 	}
 	a.emit(s, part)
+}
+
+// AwaitMessages says that messages will be counted before the window ends:
+// samples that are to be split by them wait.
+func (a *Attributor) AwaitMessages() { a.awaited = true }
+
+// CountMessages notes what the messages to and from another node cost for a
+// workload, in any unit.
+func (a *Attributor) CountMessages(peer, workload string, cost float64) {
+	n := a.number(workload)
+	if n == a.vm || n == a.unattributed || !(cost > 0 && cost < 1<<60) {
+		return
+	}
+	costs := grown(a.messages[peer], n)
+	costs[n] += int64(cost)
+	a.messages[peer] = costs
 }
 
 // Close passes on what waits for its time slice to end. Samples may be added

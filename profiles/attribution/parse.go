@@ -264,8 +264,10 @@ func (p *parser) parseOver(n *yaml.Node, rule *Rule) {
 			rule.Over = append(rule.Over, Selection{Scope: ScopeSameProcess})
 		case item.Kind == yaml.ScalarNode && item.Value == "same kind":
 			rule.Over = append(rule.Over, Selection{Scope: ScopeSameKind})
+		case item.Kind == yaml.ScalarNode && item.Value == "messages":
+			rule.Over = append(rule.Over, Selection{Scope: ScopeMessages})
 		default:
-			p.fail(item, "over is conditions, same process, or same kind")
+			p.fail(item, "over is conditions, same process, same kind, or messages")
 		}
 	}
 }

@@ -39,7 +39,7 @@ func TestParseErrors(t *testing.T) {
 		{head + "rules:\n  - {when: {}, then: apportion}\n", "f:4:22: apportion needs over"},
 		{head + "rules:\n  - {when: {}, then: [apportion, caller], over: same process}\n", "f:4:34: after apportion only a workload can follow"},
 		{head + "rules:\n  - {when: {}, then: a, over: same process}\n", "f:4:31: over is only for apportion"},
-		{head + "rules:\n  - {when: {}, then: apportion, over: others}\n", "f:4:39: over is conditions, same process, or same kind"},
+		{head + "rules:\n  - {when: {}, then: apportion, over: others}\n", "f:4:39: over is conditions, same process, same kind, or messages"},
 		{head + "rules:\n  - {when: {}, then: apportion, over: {}}\n", "f:4:39: a selection needs conditions"},
 		{head + "lists: {l: [$m]}\nrules: []\n", "f:3:13: a list can't refer to another one"},
 		{head + "rules:\n" + strings.Repeat("  - {when: {process: p}, then: a}\n", 257), "more than 256 rules and selections"},

@@ -79,6 +79,7 @@ const (
 	ScopeConditions  Scope = iota // those for which its conditions hold
 	ScopeSameProcess              // the others of the same process
 	ScopeSameKind                 // the others of processes of the same kind
+	ScopeMessages                 // none: the messages to and from the node that a sample works for
 )
 
 // Selection selects the samples by whose workloads others are split.

@@ -134,6 +134,24 @@ func (b *Builder) Shares() map[string]map[string]float64 {
 	return shares
 }
 
+// messageCost is what a message costs the VM and the kernel that carry it beside
+// what its bytes do, in bytes that cost as much (BenchmarkMessageCost in
+// collector/distribution).
+const messageCost = 2000
+
+// Costs returns for each peer what its messages of both directions cost, by
+// workload, in bytes. Call Close before.
+func (b *Builder) Costs() map[string]map[string]float64 {
+	costs := map[string]map[string]float64{}
+	for r, total := range b.rows {
+		if costs[r.peer] == nil {
+			costs[r.peer] = map[string]float64{}
+		}
+		costs[r.peer][r.workload] += total.bytes + messageCost*total.messages
+	}
+	return costs
+}
+
 // Group is what messages of one kind, to one kind of destination, come to.
 type Group struct {
 	Received                          bool

@@ -60,6 +60,17 @@ func (c *CPU) Samples() uint64 { return c.samples }
 // Rules returns the rules that samples are attributed by.
 func (c *CPU) Rules() *attribution.Rules { return c.options.Rules }
 
+// AwaitMessages says that CountMessages will be called before the window ends.
+func (c *CPU) AwaitMessages() { c.attribution.AwaitMessages() }
+
+// CountMessages notes what the messages to and from another node cost, by
+// workload and in any unit. The time of its connection is split by that.
+func (c *CPU) CountMessages(peer string, costs map[string]float64) {
+	for workload, cost := range costs {
+		c.attribution.CountMessages(peer, workload, cost)
+	}
+}
+
 // Close ends the window: what waited for others' samples is attributed.
 func (c *CPU) Close() { c.attribution.Close() }
 
