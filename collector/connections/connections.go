@@ -71,7 +71,7 @@ const (
 	buffers       = 16 << 20
 	smallest      = 256 << 10
 	largest       = 4 << 20
-	readInterval  = 100 * time.Millisecond
+	readInterval  = time.Second           // each look wakes the runtime for about 10 ms
 	closeInterval = 20 * time.Millisecond // for what happened just before the end
 )
 
@@ -141,6 +141,8 @@ func (s *Session) Run(ctx context.Context, handle func(Event)) error {
 			s.noSpeech.Store(&err)
 		}
 	}
+	stop := context.AfterFunc(ctx, func() { _ = s.reader.Flush() }) // fails if it is closed, and ends
+	defer stop()
 	for ctx.Err() == nil {
 		if err := s.read(time.Now().Add(readInterval), handle); err != nil {
 			return err
@@ -166,6 +168,8 @@ func (s *Session) read(until time.Time, handle func(Event)) error {
 	for {
 		err := s.reader.ReadInto(&record)
 		switch {
+		case errors.Is(err, perf.ErrFlushed):
+			return nil // the last look follows
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// All that was written before the deadline is read.
 			limit := now() - uint64(time.Since(until)) - uint64(overtaking)

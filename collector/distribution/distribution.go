@@ -91,6 +91,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 // Times between looks at the VM's list of nodes, and at the buffers.
 const (
 	lookInterval = 200 * time.Millisecond
+	restInterval = 500 * time.Millisecond // without probes: there are no buffers to be emptied
 	hearTimeout  = 10 * time.Millisecond
 	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
 )
@@ -112,7 +113,7 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	for ctx.Err() == nil && failed == nil {
 		next := time.Now().Add(lookInterval)
 		if s.probes == nil {
-			failed = s.connections.hear(next)
+			failed = s.connections.hear(time.Now().Add(restInterval))
 		} else {
 			failed = errors.Join(s.probes.run(ctx, next, handle), s.connections.hear(time.Now().Add(hearTimeout)))
 		}

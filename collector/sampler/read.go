@@ -12,14 +12,14 @@ import (
 	"github.com/beamprof/beamprof/bpf"
 )
 
-// batch reads records until the deadline and handles them in the order of
+// batch reads records until the deadline, or until woken, and handles them in the order of
 // their times, over all CPUs.
 func (s *Sampler) batch(deadline time.Time) error {
 	s.reader.SetDeadline(deadline)
 	for {
 		err := s.reader.ReadInto(&s.raw)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, perf.ErrFlushed):
 			s.flush()
 			return nil
 		case perf.IsUnknownEvent(err):

@@ -61,12 +61,13 @@ type request struct {
 // How much of each CPU's output buffer may fill before it is read, and how long
 // a record waits at most.
 const (
-	bufferSeconds = 0.5
+	bufferSeconds = 2
 	recordSize    = 8 << 10 // typical
 	minBuffer     = 256 << 10
 	maxBuffer     = 8 << 20
-	readInterval  = 200 * time.Millisecond
-	housekeeping  = time.Second // between looks at the processes and the CPUs
+	firstInterval = 25 * time.Millisecond // doubles up to
+	readInterval  = time.Second           // since each look wakes Go's runtime for some 10 ms
+	housekeeping  = time.Second           // between looks at the processes and the CPUs
 )
 
 // New loads the sampling programs. Sampling begins with Run. Errors wrap
@@ -132,9 +133,10 @@ func (s *Sampler) begin() (err error) {
 
 // loop handles batches of records until ctx is done.
 func (s *Sampler) loop(ctx context.Context) error {
+	defer context.AfterFunc(ctx, s.wake)()
 	checked := time.Now()
-	for ctx.Err() == nil {
-		if err := s.batch(time.Now().Add(readInterval)); err != nil {
+	for interval := firstInterval; ctx.Err() == nil; interval = min(2*interval, readInterval) {
+		if err := s.batch(time.Now().Add(interval)); err != nil {
 			return err
 		}
 		s.serve()
@@ -164,7 +166,15 @@ func (s *Sampler) do(f func()) {
 	r := request{f, make(chan struct{})}
 	s.requests = append(s.requests, r)
 	s.mutex.Unlock()
+	s.wake()
 	<-r.done
+}
+
+// wake ends the batch that is being read.
+func (s *Sampler) wake() {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	_ = s.reader.Flush() // fails if it is closed: then nobody reads
 }
 
 // serve does what was asked for.
@@ -182,7 +192,7 @@ func (s *Sampler) serve() {
 func (s *Sampler) newReader() (*perf.Reader, error) {
 	size := int(float64(s.options.Frequency) * bufferSeconds * recordSize)
 	size = max(minBuffer, min(maxBuffer, size))
-	reader, err := perf.NewReaderWithOptions(s.programs.Events, size, perf.ReaderOptions{Watermark: size / 4})
+	reader, err := perf.NewReaderWithOptions(s.programs.Events, size, perf.ReaderOptions{Watermark: size / 2})
 	if err != nil {
 		return nil, fmt.Errorf("opening the output buffers: %w", err)
 	}
@@ -202,7 +212,9 @@ func (s *Sampler) followCPUs() error {
 	}
 	err = s.batch(time.Now())
 	s.reader.Close()
+	s.mutex.Lock()
 	s.reader = next
+	s.mutex.Unlock()
 	return err
 }
 
