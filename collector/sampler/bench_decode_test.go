@@ -40,17 +40,17 @@ func BenchmarkDecode(b *testing.B) {
 						b.Cleanup(func() { space.Close() })
 						b.StartTimer()
 					}
-					session.sampler.one(records[i%len(records)])
+					session.sampler.one(records[i%len(records)], true)
 				}
 			})
 			b.Run("again", func(b *testing.B) {
 				for _, raw := range records {
-					session.sampler.one(raw)
+					session.sampler.one(raw, true)
 				}
 				b.ReportAllocs()
 				i := 0
 				for b.Loop() {
-					session.sampler.one(records[i])
+					session.sampler.one(records[i], true)
 					i = (i + 1) % len(records)
 				}
 			})

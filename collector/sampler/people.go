@@ -1,6 +1,8 @@
 package sampler
 
 import (
+	"strings"
+
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
@@ -51,20 +53,20 @@ func (p *people) get(address uint64, head []byte, root string, copied beam.Copie
 	if len(p.known) > maxPeople {
 		p.known = map[uint64]person{}
 	}
-	if !isProvisional(made.Name) {
+	if !isProvisional(made) {
 		p.known[id] = person{made, registered}
 	}
 	return made
 }
 
-// isProvisional tells whether a name is what a process is called as long as
-// nothing better is known: another look may tell more.
-func isProvisional(name string) bool {
-	switch name {
-	case "", "unknown", "erlang:apply/2", "proc_lib:init_p/3", "proc_lib:init_p/5":
+// isProvisional tells whether something of a process is only what it is called
+// as long as nothing better is known: another look may tell more.
+func isProvisional(p *collector.Process) bool {
+	switch p.Name {
+	case "", "unknown", "erlang:apply/2":
 		return true
 	}
-	return false
+	return strings.HasPrefix(p.InitialCall, "proc_lib:init_p/")
 }
 
 // kind returns the kind of the process with a pid of this node, as far as it is

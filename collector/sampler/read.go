@@ -37,8 +37,9 @@ func (s *Sampler) batch(deadline time.Time) error {
 	}
 }
 
-// flush handles what was read. Records of VMs that were removed meanwhile are
-// dropped with them.
+// flush handles what was read. Samples of processes that are not named yet come
+// last: by then another sample may have told. Records of VMs that were removed
+// meanwhile are dropped with them.
 func (s *Sampler) flush() {
 	if len(s.pending.records) == 0 {
 		return
@@ -50,6 +51,7 @@ func (s *Sampler) flush() {
 		}
 	}
 	s.pending.sort()
+	s.unnamed = s.unnamed[:0]
 	for _, p := range s.pending.records {
 		s.flushed = max(s.flushed, p.time)
 		raw := s.pending.bytes[p.from:p.to]
@@ -59,14 +61,20 @@ func (s *Sampler) flush() {
 				source.refreshCode(p.time)
 			}
 		case bpf.RecordSample:
-			s.one(raw)
+			if !s.one(raw, false) {
+				s.unnamed = append(s.unnamed, p)
+			}
 		}
+	}
+	for _, p := range s.unnamed {
+		s.one(s.pending.bytes[p.from:p.to], true)
 	}
 	s.pending.reset()
 }
 
-// one handles one sample.
-func (s *Sampler) one(raw []byte) {
+// one handles one sample. Unless it is the last chance, it reports false if the
+// sample is better handled later.
+func (s *Sampler) one(raw []byte, last bool) bool {
 	err := s.record.parse(raw)
 	source := s.sources[s.record.Pid]
 	switch {
@@ -74,6 +82,7 @@ func (s *Sampler) one(raw []byte) {
 	case err != nil:
 		source.malformed()
 	default:
-		source.sample(&s.record)
+		return source.sample(&s.record, last)
 	}
+	return true
 }

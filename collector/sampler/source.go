@@ -179,8 +179,9 @@ func (c *Source) look() {
 	c.decoder.threads.forgetNames()
 }
 
-// sample handles one sample.
-func (c *Source) sample(r *record) {
+// sample handles one sample, or reports false if it should wait for its process's
+// name, and need not be the last.
+func (c *Source) sample(r *record, last bool) bool {
 	sample := c.decoder.decode(r)
 	if !c.looked && c.decoder.frames.unmapped { // a library that was loaded since?
 		c.looked = true
@@ -189,9 +190,13 @@ func (c *Source) sample(r *record) {
 		}
 		sample = c.decoder.decode(r)
 	}
+	if !last && sample.Process != nil && isProvisional(sample.Process) {
+		return false
+	}
 	c.stats.add(sample)
 	c.times.add(sample.Thread)
 	c.handle(sample)
+	return true
 }
 
 func (c *Source) malformed() { c.stats.Malformed++ }
