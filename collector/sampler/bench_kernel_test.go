@@ -39,6 +39,18 @@ func BenchmarkKernelSide(b *testing.B) {
 	}
 }
 
+// BenchmarkKernelSideAsked measures what it costs more to copy who waits for the
+// process that was sampled: the same server busy for nobody, for one process,
+// and for a chain of three.
+func BenchmarkKernelSideAsked(b *testing.B) {
+	for _, l := range benchload.Asked {
+		b.Run(l.Name, func(b *testing.B) {
+			target := attach(b, l, 1)
+			b.Run("sample", func(b *testing.B) { benchmarkKernelSide(b, target) })
+		})
+	}
+}
+
 func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	countRunTime(b)
 	session, err := Open(target, Options{Frequency: benchmarkFrequency})
@@ -49,10 +61,11 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	empty := startEmpty(b, target.PID, benchmarkFrequency)
 	ctx, cancel := context.WithTimeout(context.Background(), sampleTimeout)
 	defer cancel()
-	var samples, bytes int
+	var samples, callers, bytes int
 	var frames [collector.FrameMarker + 1]int
 	if err := session.Run(ctx, func(s *collector.Sample) {
 		samples++
+		callers += len(s.Callers)
 		bytes += int(unsafe.Sizeof(session.sampler.record.Header)) + int(session.sampler.record.Payload)
 		for _, f := range s.Stack {
 			frames[f.Kind]++
@@ -71,6 +84,7 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	per(runTime(b, session.sampler.programs.Sample), "kernel-ns/sample")
 	per(runTime(b, empty.program), "empty-ns/sample")
 	per(float64(bytes), "bytes/sample")
+	per(float64(callers), "callers")
 	per(float64(frames[collector.FrameErlang]), "erlang-frames")
 	per(float64(frames[collector.FrameNative]), "native-frames")
 	per(float64(frames[collector.FrameKernel]), "kernel-frames")

@@ -48,6 +48,14 @@ var Stacks = []Load{
 	{"mix", "cost:mix()"},
 }
 
+// Asked are loads of one server, busy in JIT code: for nobody who waits, for one
+// process, and for a chain of three.
+var Asked = []Load{
+	{"nobody", "cost:asked(0)"},
+	{"one", "cost:asked(1)"},
+	{"three", "cost:asked(3)"},
+}
+
 // Large has the code of a large application (40 000 ranges of JIT code) and
 // counts its work on two schedulers. See Counted.
 var Large = Load{"large", "cost:modules(125), cost:count(2)"}

@@ -2,7 +2,7 @@
 %% process, and a mix of what servers do. The functions of the module tower call
 %% each other, none of them in tail position, and the last one calls cost:leaf/1.
 -module(cost).
--export([start/2, leaf/1, mix/0, modules/1, count/1, counted/0]).
+-export([start/2, leaf/1, mix/0, asked/1, modules/1, count/1, counted/0]).
 -on_load(load/0).
 
 load() -> erlang:load_nif(filename:join(filename:dirname(code:which(?MODULE)), "cost_nif"), 0).
@@ -48,6 +48,16 @@ client(Servers, {Socket, Port} = S, N) ->
     ok = gen_udp:send(Socket, {127, 0, 0, 1}, Port, Hash),
     ok = gen_server:call(Server, {write, N rem 1000, tl(List) ++ [hd(List)]}),
     client(Servers, S, N + 1).
+
+%% A server that is busy for whoever asked, who waits for a server as well, and so
+%% on: so many processes wait. With 0 of them it was told and nobody waits.
+asked(Waiting) ->
+    [First | Rest] = [begin {ok, S} = gen_server:start(cost_server, none, [{spawn_opt, [{min_heap_size, 20000}]}]), S end
+                      || _ <- lists:seq(1, max(1, Waiting))],
+    case Waiting of
+        0 -> gen_server:cast(First, {work, jit});
+        _ -> spawn(fun() -> {done, gen_server:call(First, {ask, Rest, jit}, infinity)} end)
+    end.
 
 %% Loads the module cost_module0000 as many times, each time by another name of
 %% the same length.
