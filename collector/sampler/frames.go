@@ -55,7 +55,7 @@ type frames struct {
 	space    addressSpace
 	mapping  *collector.Mapping // [beam jit]
 	unmapped bool               // a program counter was in no mapping
-	statics  map[uint64]role    // static functions of the emulator, by first instruction
+	statics  map[uint64]string  // static functions of the emulator, by first instruction
 	version  uint64             // of the code table when the JIT frames were made
 
 	jit     map[place]frame
@@ -136,6 +136,9 @@ func (f *frames) nativeFrame(p place) frame {
 	if symbol.Mapping == nil {
 		f.unmapped = true
 	}
+	if name, ok := f.statics[symbol.Start]; ok {
+		symbol.Name, symbol.Resolved = name, true
+	}
 	made := frame{
 		Frame: &collector.Frame{
 			Kind: collector.FrameNative, Address: p.callSite(), Mapping: symbol.Mapping,
@@ -143,9 +146,6 @@ func (f *frames) nativeFrame(p place) frame {
 		},
 		role:    nativeRoles[symbol.Name],
 		traffic: symbol.Resolved && isTraffic(symbol.Name),
-	}
-	if made.role == roleNone {
-		made.role = f.statics[symbol.Start]
 	}
 	f.native[p] = made
 	return made

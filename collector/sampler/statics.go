@@ -5,29 +5,28 @@ package sampler
 // exported functions that only they call together (erts/emulator/beam/
 // erl_process.c and erl_gc.c, OTP 23 to 28).
 
-// staticFunction is a static function of the emulator, its part, and the
-// exported functions it calls, and does not call.
+// staticFunction is a static function of the emulator, and the exported functions
+// it calls, and does not call.
 type staticFunction struct {
 	name  string
-	role  role
 	calls []string
 	not   []string
 }
 
 var staticFunctions = []staticFunction{
-	{"handle_aux_work", roleAux, []string{"erts_handle_yielded_ets_all_request"}, nil},
-	{"scheduler_wait", roleSchedulerWait, []string{"erts_check_io", "erts_bump_timers", "ethr_event_twait"}, nil},
-	{"suspend_scheduler", roleSchedule, []string{"erts_bump_timers", "ethr_event_twait"}, []string{"erts_check_io"}},
-	{"aux_thread", roleThreadLoop, []string{"erts_check_io", "ethr_event_wait"}, []string{"erts_bump_timers"}},
-	{"poll_thread", roleThreadLoop, []string{"erts_check_io"}, []string{"erts_bump_timers", "ethr_event_wait"}},
+	{"handle_aux_work", []string{"erts_handle_yielded_ets_all_request"}, nil},
+	{"scheduler_wait", []string{"erts_check_io", "erts_bump_timers", "ethr_event_twait"}, nil},
+	{"suspend_scheduler", []string{"erts_bump_timers", "ethr_event_twait"}, []string{"erts_check_io"}},
+	{"aux_thread", []string{"erts_check_io", "ethr_event_wait"}, []string{"erts_bump_timers"}},
+	{"poll_thread", []string{"erts_check_io"}, []string{"erts_bump_timers", "ethr_event_wait"}},
 }
 
-// findStatics returns the roles of the emulator's static functions by the
+// findStatics returns the names of the emulator's static functions by the
 // addresses of their first instructions. text is the machine code of the
 // emulator, loaded at an address; symbol finds exported functions; start finds
 // the first instruction of the function that an address is in. What is not found
 // (a build that inlined it, another architecture) is left out.
-func findStatics(text []byte, at uint64, symbol func(string) (uint64, bool), start func(uint64) uint64) map[uint64]role {
+func findStatics(text []byte, at uint64, symbol func(string) (uint64, bool), start func(uint64) uint64) map[uint64]string {
 	wanted := map[uint64]string{} // by address
 	for _, f := range staticFunctions {
 		for _, name := range append(append([]string{}, f.calls...), f.not...) {
@@ -48,20 +47,20 @@ func findStatics(text []byte, at uint64, symbol func(string) (uint64, bool), sta
 		}
 		callers[from][name] = true
 	})
-	roles := map[uint64]role{}
+	names := map[uint64]string{}
 	for _, f := range staticFunctions {
 		for from, calls := range callers {
 			if f.matches(calls) && from != 0 {
-				roles[from] = f.role
+				names[from] = f.name
 			}
 		}
 	}
 	for _, exported := range []string{"erts_schedule"} { // calls the same, and has a name
 		if address, ok := symbol(exported); ok {
-			delete(roles, address)
+			delete(names, address)
 		}
 	}
-	return roles
+	return names
 }
 
 func (f *staticFunction) matches(calls map[string]bool) bool {
@@ -82,7 +81,7 @@ func (f *staticFunction) matches(calls map[string]bool) bool {
 const maxText = 32 << 20
 
 // findStatics looks for the emulator's static functions in its machine code.
-func (d *decoder) findStatics() map[uint64]role {
+func (d *decoder) findStatics() map[uint64]string {
 	inside, ok := d.target.Symbol("erts_schedule")
 	if !ok {
 		return nil

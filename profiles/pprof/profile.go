@@ -104,7 +104,7 @@ func (b *Builder) comments(info Info) []string {
 			text.Clean(info.Release), text.Clean(info.ERTS), text.Clean(info.Flavor), text.Clean(info.Kernel), info.Version),
 		fmt.Sprintf("frequency: %d Hz", b.frequency),
 		fmt.Sprintf("samples: %d, lost: %d, truncated: %d, partly unwound: %d", b.samples, info.Lost, info.Truncated, info.Partial),
-		fmt.Sprintf("frames without a name: %d", info.UnsymbolizedFrames),
+		fmt.Sprintf("frames without a name (C code of stripped files): %d", info.UnsymbolizedFrames),
 	}
 	if info.Weights != nil {
 		comments = append(comments, "cpu: as the kernel counted it for each kind of thread; samples x period is what was sampled")

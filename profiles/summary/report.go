@@ -111,7 +111,7 @@ func (r *report) quality() {
 	}
 	r.item("CPU", cpu)
 	if r.style.All || c.Lost > 0 {
-		r.item("Samples", fmt.Sprintf("%d taken, %d lost, %d truncated, %d partly unwound, %s unnamed",
+		r.item("Samples", fmt.Sprintf("%d taken, %d lost, %d truncated, %d partly unwound; %s of C code that has no names",
 			c.Samples, c.Lost, c.Truncated, c.Partial, plural(c.UnsymbolizedFrames, "frame")))
 	}
 	switch {
