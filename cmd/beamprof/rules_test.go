@@ -56,7 +56,7 @@ func TestRulesCheckSaysWhere(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "mine.yaml")
 	for _, c := range []struct{ text, want string }{
 		{"name: x\nworkloads: {a: ''}\nrules:\n  - {when: {}, then: b}\n", ":4:22: no workload \"b\""},
-		{"name: x\nworkloads: {a: ''}\nrules:\n  - {when: {}, then: a}\n  - {when: {state: gc}, then: a}\n", ":5:1: this rule is never reached"},
+		{"name: x\nworkloads: {a: ''}\nrules:\n  - {when: {}, then: a}\n  - {when: {state: gc}, then: a}\n", ":5:5: this rule is never reached"},
 	} {
 		if err := os.WriteFile(file, []byte(c.text), 0o644); err != nil {
 			t.Fatal(err)

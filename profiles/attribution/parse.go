@@ -172,7 +172,7 @@ func (p *parser) parseRule(n *yaml.Node, r *Rules) {
 	if fields == nil {
 		return
 	}
-	rule := Rule{Line: n.Line}
+	rule := Rule{Line: n.Line, Column: n.Column}
 	if fields["when"] == nil {
 		p.fail(n, "when is missing: write {} for a rule that always holds")
 	}
@@ -323,15 +323,46 @@ func (p *parser) checkPattern(n *yaml.Node, field Field) {
 	}
 }
 
+// coveredBy names the rules of which one holds wherever conditions do, alone or
+// for one of the patterns of a field each; it is empty if there are none.
+func coveredBy(c *Conditions, rules []Rule) string {
+	first := func(c *Conditions) int {
+		i := slices.IndexFunc(rules, func(r Rule) bool { return r.When.covers(c) })
+		if i < 0 {
+			return 0
+		}
+		return rules[i].Line
+	}
+	if line := first(c); line > 0 {
+		return fmt.Sprintf("the one in line %d holds", line)
+	}
+	for f := range fields {
+		var lines []string
+		for _, q := range c[f] {
+			one := *c
+			one[f] = []pattern{q}
+			line := first(&one)
+			if line == 0 {
+				lines = nil
+				break
+			}
+			if text := strconv.Itoa(line); !slices.Contains(lines, text) {
+				lines = append(lines, text)
+			}
+		}
+		if len(lines) > 0 {
+			return "one of those in lines " + strings.Join(lines, ", ") + " holds"
+		}
+	}
+	return ""
+}
+
 // checkUse finds what does no harm and is of no use.
 func (p *parser) checkUse(r *Rules) {
 	for i := range r.Rules {
-		for j := range i {
-			if r.Rules[j].When.covers(&r.Rules[i].When) {
-				p.problems = append(p.problems, Problem{p.file, r.Rules[i].Line, 1,
-					fmt.Sprintf("this rule is never reached: the one in line %d holds wherever it would", r.Rules[j].Line)})
-				break
-			}
+		rule := &r.Rules[i]
+		if before := coveredBy(&rule.When, r.Rules[:i]); before != "" {
+			p.problems = append(p.problems, Problem{p.file, rule.Line, rule.Column, "this rule is never reached: " + before + " wherever it would"})
 		}
 	}
 	for name, l := range p.lists {

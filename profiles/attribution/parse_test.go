@@ -84,6 +84,7 @@ rules:
   - {when: {process: vmq_queue, request: x}, then: a}
   - {when: {process: [vmq_reg, "vmq_reg_*"]}, then: a}
   - {when: {process: [vmq_reg, other]}, then: a}
+  - {when: {process: [vmq_swc, other], state: gc}, then: a}
   - {when: {function: $used}, then: a}
   - {when: {function: "m:f/1", process: p}, then: a}
   - {when: {process: "*q*"}, then: a}
@@ -102,11 +103,12 @@ logs:
 	want := []string{
 		`test.yaml:2:20: no rule leads to the workload "b"`,
 		`test.yaml:3:24: no rule uses the list "unused"`,
-		"test.yaml:6:1: this rule is never reached: the one in line 5 holds wherever it would",
-		"test.yaml:7:1: this rule is never reached: the one in line 5 holds wherever it would",
-		"test.yaml:10:1: this rule is never reached: the one in line 9 holds wherever it would",
-		"test.yaml:13:1: this rule is never reached: the one in line 12 holds wherever it would",
-		"test.yaml:18:49: this pattern is never reached: the one in line 15 holds wherever it would",
+		"test.yaml:6:5: this rule is never reached: the one in line 5 holds wherever it would",
+		"test.yaml:7:5: this rule is never reached: the one in line 5 holds wherever it would",
+		"test.yaml:9:5: this rule is never reached: one of those in lines 5, 8 holds wherever it would",
+		"test.yaml:11:5: this rule is never reached: the one in line 10 holds wherever it would",
+		"test.yaml:14:5: this rule is never reached: the one in line 13 holds wherever it would",
+		"test.yaml:19:49: this pattern is never reached: the one in line 16 holds wherever it would",
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -46,10 +46,10 @@ func (r *Rules) signal(name string) *Signal {
 
 // Rule says what decides about the samples for which its conditions hold.
 type Rule struct {
-	Line int
-	When Conditions
-	Then []Step      // tried in order until one decides
-	Over []Selection // for a StepApportion: what the time is split by, tried in order
+	Line, Column int // in its file, from 1
+	When         Conditions
+	Then         []Step      // tried in order until one decides
+	Over         []Selection // for a StepApportion: what the time is split by, tried in order
 }
 
 // StepKind is a way to decide.
