@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/beamprof/beamprof/collector"
 )
@@ -139,6 +140,9 @@ func (f *frames) nativeFrame(p place) frame {
 	if name, ok := f.statics[symbol.Start]; ok {
 		symbol.Name, symbol.Resolved = name, true
 	}
+	if symbol.Resolved {
+		symbol.Name = sourceName(symbol.Name)
+	}
 	made := frame{
 		Frame: &collector.Frame{
 			Kind: collector.FrameNative, Address: p.callSite(), Mapping: symbol.Mapping,
@@ -149,6 +153,17 @@ func (f *frames) nativeFrame(p place) frame {
 	}
 	f.native[p] = made
 	return made
+}
+
+// sourceName returns a C function's name without what the compiler appends to
+// copies and parts of it: finish_task_switch.isra.0 is finish_task_switch.
+func sourceName(name string) string {
+	for _, suffix := range []string{".isra.", ".constprop.", ".part.", ".cold", ".lto_priv.", ".llvm."} {
+		if at := strings.Index(name, suffix); at > 0 {
+			name = name[:at]
+		}
+	}
+	return name
 }
 
 // kernelFrame returns the frame of a kernel address; its name comes later.

@@ -44,7 +44,7 @@ func (f *frames) nameKernel(names *kernelNames) error {
 		if !ok {
 			name = fmt.Sprintf("[kernel]+%#x", frame.Address)
 		}
-		frame.Function, frame.Resolved = name, ok
+		frame.Function, frame.Resolved = sourceName(name), ok
 	}
 	f.kernels = f.kernels[:0]
 	return err
