@@ -51,7 +51,9 @@ static __always_inline int arguments_7_8(struct registers *r, __u64 *both)
 #define ATOMS_MAX 64       /* numbered atoms of a message received */
 #define BUFFERS_MAX 256    /* packets of a message sent whose sizes are added up */
 #define TERM_WORDS 8       /* a tuple's header and its first elements, or a list cell */
-#define TERMS_MAX 18
+#define TERMS_MAX 18       /* of a message and its control message */
+#define ROOT_WORDS 24      /* of the stack at its root, that may point to a request */
+#define REQUEST_MAX 12     /* tuples they point to, and as many in those */
 #define DATA_MAX 8192      /* payload without slack; keep a power of two */
 
 /* Tags of terms (erts/emulator/beam/erl_term.h, OTP 23 to 28). */
@@ -311,13 +313,13 @@ static __always_inline void copy_sender(struct message_record *r, const struct d
 
 /* Copies what a term points to if it is a tuple, a list cell, a reference or the
  * pid of another node. What is copied behind its end means nothing. */
-static __always_inline void copy_term(struct message_record *r, __u64 start, __u64 word)
+static __always_inline void copy_term(struct message_record *r, __u64 start, __u64 word, __u64 most)
 {
 	__u64 at = r->h.payload;
 	struct heap_term *term;
 
 	if ((word & 3) - TAG_LIST > TAG_BOXED - TAG_LIST || at >= DATA_MAX ||
-	    at - start >= TERMS_MAX * sizeof(*term))
+	    at - start >= most * sizeof(*term))
 		return;
 	masked(at, DATA_MAX - 8);
 	term = (struct heap_term *)&r->data[at];
@@ -345,8 +347,8 @@ static __always_inline void copy_terms(struct message_record *r)
 	struct heap_term *term;
 	int i;
 
-	copy_term(r, start, r->h.control);
-	copy_term(r, start, r->h.term);
+	copy_term(r, start, r->h.control, TERMS_MAX);
+	copy_term(r, start, r->h.term, TERMS_MAX);
 	for (i = 0; i < TERMS_MAX; i++) {
 		at = start + i * sizeof(*term);
 		if (at >= r->h.payload)
@@ -354,19 +356,51 @@ static __always_inline void copy_terms(struct message_record *r)
 		masked(at, DATA_MAX - 8);
 		term = (struct heap_term *)&r->data[at];
 		if ((term->term & 3) == TAG_LIST) {
-			copy_term(r, start, term->words[0]);
-			copy_term(r, start, term->words[1]);
+			copy_term(r, start, term->words[0], TERMS_MAX);
+			copy_term(r, start, term->words[1], TERMS_MAX);
 			continue;
 		}
 		if (term->words[0] & HEADER_MASK)
 			continue; /* what is behind it are no terms */
-		copy_term(r, start, element(term, 1));
-		copy_term(r, start, element(term, 2));
-		copy_term(r, start, element(term, 3));
-		copy_term(r, start, element(term, 4));
-		copy_term(r, start, element(term, 5));
+		copy_term(r, start, element(term, 1), TERMS_MAX);
+		copy_term(r, start, element(term, 2), TERMS_MAX);
+		copy_term(r, start, element(term, 3), TERMS_MAX);
+		copy_term(r, start, element(term, 4), TERMS_MAX);
+		copy_term(r, start, element(term, 5), TERMS_MAX);
 	}
 	r->h.terms_length = r->h.payload - start;
+}
+
+/* Copies what the words at the root of the stack point to, and what is in that:
+ * the request that the process handles is there, if it is a server. */
+static __always_inline void copy_request(struct message_record *r)
+{
+	__u64 start = r->h.payload, end = r->h.process_length + r->h.root_length, at, word;
+	struct heap_term *term;
+	int i;
+
+	for (i = 2; i < ROOT_WORDS; i++) {
+		if (i * 8 > r->h.root_length)
+			break;
+		at = end - i * 8;
+		masked(at, DATA_MAX - 8);
+		word = *(__u64 *)&r->data[at];
+		if ((word & 3) == TAG_BOXED)
+			copy_term(r, start, word, REQUEST_MAX);
+	}
+	end = r->h.payload;
+	for (i = 0; i < REQUEST_MAX; i++) {
+		at = start + i * sizeof(*term);
+		if (at >= end)
+			break;
+		masked(at, DATA_MAX - 8);
+		term = (struct heap_term *)&r->data[at];
+		if (term->words[0] & HEADER_MASK)
+			continue;
+		copy_term(r, start, element(term, 2), 2 * REQUEST_MAX);
+		copy_term(r, start, element(term, 3), 2 * REQUEST_MAX);
+	}
+	r->h.terms_length += r->h.payload - start;
 }
 
 static __always_inline __u64 sending(struct message_record *r, __u32 offset)
@@ -453,6 +487,7 @@ int distribution_sent(struct registers *ctx)
 	r->h.term = sending(r, d->send_message);
 	copy_sender(r, d);
 	copy_terms(r);
+	copy_request(r);
 	output(ctx, r);
 	return 0;
 }

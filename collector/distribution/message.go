@@ -44,6 +44,7 @@ type decoder struct {
 	open   map[sequence]*Message // received in part
 	asked  *lru.Cache[question, answer]
 	record record
+	terms  []byte // of the record, as the names of stacks take them
 	bad    uint64 // records that make no sense
 	lost   uint64 // messages whose last packet did not come
 }
@@ -154,11 +155,24 @@ func (d *decoder) sent(r *record) *Message {
 	if r.Process != 0 {
 		m.Sender = d.stacks.Sample(&sampler.Copy{
 			Time: r.Time, TID: int(r.Tid), Leaf: r.Leaf, Process: r.Process,
-			Head: r.head, RootAt: r.Root, Root: r.root, TopAt: r.Top, Top: r.top,
+			Head: r.head, RootAt: r.Root, Root: r.root, TopAt: r.Top, Top: r.top, Terms: d.stackTerms(r.terms),
 		})
 	}
 	d.name(m, control, content)
 	return m
+}
+
+// stackWords is how many words of a term the names of stacks take: the term
+// itself and five of what it points to (sampler.Copy).
+const stackWords = 6
+
+// stackTerms returns the terms of a record as the names of stacks take them.
+func (d *decoder) stackTerms(terms []byte) []byte {
+	d.terms = d.terms[:0]
+	for ; len(terms) >= heapTermSize; terms = terms[heapTermSize:] {
+		d.terms = append(d.terms, terms[:8*stackWords]...)
+	}
+	return d.terms
 }
 
 func (d *decoder) received(r *record) *Message {

@@ -21,6 +21,7 @@ const trafficSource = `
 start() -> {ok, Pid} = gen_server:start({local, traffic_server}, ?MODULE, [], []), unlink(Pid), Pid.
 init([]) -> {ok, 0}.
 handle_call(seen, _From, N) -> {reply, N, N};
+handle_call({relay, Node}, _From, N) -> ok = gen_server:cast({traffic_server, Node}, {relayed, N}), {reply, ok, N};
 handle_call(_Request, _From, N) -> {reply, ok, N + 1}.
 handle_cast(_Request, N) -> {noreply, N + 1}.
 handle_info(_, N) -> {noreply, N + 1}.
@@ -235,6 +236,55 @@ func checkSenders(t *testing.T, s *session) {
 	}
 	if len(wrong) > 0 {
 		t.Errorf("stacks of senders: %v", wrong)
+	}
+}
+
+// Who sends says what it sends for: the request that it handles, and who asked.
+func TestRequestOfSender(t *testing.T) {
+	testsupport.RequireBPF(t)
+	p := startTraffic(t, testsupport.Options{})
+	p.connect(t)
+	s, err := Open(p.target, Options{Detail: Full})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	got := map[string]int{}
+	seen := make(chan struct{}, 1)
+	go func() {
+		done <- s.Run(ctx, func(m *Message) {
+			if m.Received || m.Request != "relayed" {
+				return
+			}
+			who := "nobody"
+			if len(m.Sender.Callers) > 0 {
+				who = m.Sender.Callers[0].Process.Name
+			}
+			got[fmt.Sprintf("%s %s for %s: %s", m.Sender.RequestType, m.Sender.Request, who, m.Sender.Process.Name)]++
+			select {
+			case seen <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	for found := false; !found && t.Context().Err() == nil; {
+		p.a.Eval(t, "[ok = gen_server:call(traffic_server, {relay, 'bpdist_b@localhost'}) || _ <- lists:seq(1, 10)]")
+		select {
+		case <-seen:
+			found = true
+		case err := <-done:
+			t.Fatal(err)
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if want := "call relay for beamprof_evaluator: traffic_server"; len(got) != 1 || got[want] < 1 {
+		t.Errorf("%v, not %q", got, want)
 	}
 }
 

@@ -5,24 +5,26 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/beam/gen"
 )
 
 // Stacks names the Erlang stacks of processes that were copied at a probe of
 // the VM, where they had stored where their stack is. It is used from one
 // goroutine.
 type Stacks struct {
-	target  *beam.Target
-	frames  *frames
-	threads *threads
-	people  *people
-	spans   []span
-	stack   []*collector.Frame
-	sample  collector.Sample
+	*decoder
+	spans  []span
+	stack  []*collector.Frame
+	sample collector.Sample
+	caller [1]collector.Caller
 }
 
 // NewStacks returns the names of one VM's stacks, independent of any Session.
 func NewStacks(target *beam.Target) *Stacks {
-	return &Stacks{target: target, frames: newFrames(target.Code, nil), threads: newThreads(target), people: newPeople(target)}
+	return &Stacks{decoder: &decoder{
+		target: target, code: target.Code, behaviours: gen.For(target.Release),
+		frames: newFrames(target.Code, nil), threads: newThreads(target), people: newPeople(target),
+	}}
 }
 
 // Copy is what was copied of a process and its stack. Parts may be missing.
@@ -36,10 +38,12 @@ type Copy struct {
 	Root    []byte // the stack next to its root
 	TopAt   uint64
 	Top     []byte // the stack at its top, if Root does not hold it
+	Terms   []byte // what words of Root point to: each the word and the first five there
 }
 
-// Sample returns the process and its stack, from the function that called into
-// the VM to its root. It is valid until the next call.
+// Sample returns the process, its stack, from the function that called into the
+// VM to its root, the request that it handles and who asked, without a stack. It
+// is valid until the next call.
 func (s *Stacks) Sample(c *Copy) *collector.Sample {
 	s.sample = collector.Sample{Time: c.Time, Thread: s.threads.get(c.TID), State: collector.StateBIF}
 	s.stack = s.stack[:0]
@@ -73,5 +77,22 @@ func (s *Stacks) Sample(c *Copy) *collector.Sample {
 	}
 	s.sample.Stack = s.stack
 	s.sample.Process = s.people.get(c.Process, c.Head, root, beam.Copied{})
+	if !s.sample.Partial {
+		s.asked(c)
+	}
 	return &s.sample
+}
+
+// asked tells what the process is doing, and for which other one.
+func (s *Stacks) asked(c *Copy) {
+	call, ok := s.request(chunk{c.RootAt, c.Root}, s.spans, c.Terms, c.Time)
+	if !ok {
+		return
+	}
+	s.sample.Request, s.sample.RequestType = call.Request, call.Type
+	s.sample.OnBehalfOf = s.people.onBehalfOf(call.From)
+	if caller := s.people.byPID(call.From); caller != nil {
+		s.caller[0] = collector.Caller{Process: caller}
+		s.sample.Callers = s.caller[:]
+	}
 }

@@ -3,6 +3,7 @@ package distribution
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -93,25 +94,34 @@ func observe(ctx context.Context, pid int) (t traffic, err error) {
 // applications are the workloads that are compared.
 var applications = []string{"ae_exchange", "client_churn", "replication", "message_routing", "housekeeping"}
 
+// print prints measured/true shares of the bytes and of the messages. The
+// testbed counts messages as they would be without the cache of atoms, and no
+// links and monitors.
 func print(scenario string, node int, t traffic, truth *testbed.Truth) {
-	sent := map[string]float64{}
+	sent, marked := map[string]sum{}, map[string]sum{}
+	var all, allMarked sum
 	for r, total := range t.builder.rows {
-		if !r.received {
-			sent[r.workload] += total.bytes
+		if r.received || !slices.Contains(applications, r.workload) {
+			continue
 		}
+		counted := sum{total.messages, total.bytes}
+		if r.requestType == "" {
+			counted.messages = 0
+		}
+		sent[r.workload] = sum{sent[r.workload].messages + counted.messages, sent[r.workload].bytes + counted.bytes}
+		all = sum{all.messages + counted.messages, all.bytes + counted.bytes}
 	}
-	marked := map[string]float64{}
 	for _, w := range truth.Sent.Workloads {
-		marked[w.Workload] += float64(w.Bytes)
+		if !slices.Contains(applications, w.Workload) {
+			continue
+		}
+		marked[w.Workload] = sum{float64(w.Messages), float64(w.Bytes)}
+		allMarked = sum{allMarked.messages + float64(w.Messages), allMarked.bytes + float64(w.Bytes)}
 	}
-	var all, allMarked float64
+	fmt.Printf("%-7s %d  1 in %d; %.0f/%.0f messages, %.0f/%.0f bytes:", scenario, node, t.stats.Every, all.messages, allMarked.messages, all.bytes, allMarked.bytes)
 	for _, w := range applications {
-		all += sent[w]
-		allMarked += marked[w]
+		fmt.Printf("  %s %.1f/%.1f %.1f/%.1f", w, 100*sent[w].bytes/all.bytes, 100*marked[w].bytes/allMarked.bytes,
+			100*sent[w].messages/all.messages, 100*marked[w].messages/allMarked.messages)
 	}
-	fmt.Printf("%-8s %d", scenario, node)
-	for _, w := range applications {
-		fmt.Printf("  %s %.1f/%.1f", w, 100*sent[w]/max(all, 1), 100*marked[w]/max(allMarked, 1))
-	}
-	fmt.Printf("  (%.0f bytes, true %.0f; 1 in %d; other %.0f and %.0f)\n", all, allMarked, t.stats.Every, sent[attribution.VM], sent[attribution.Unattributed])
+	fmt.Println()
 }
