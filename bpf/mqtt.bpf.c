@@ -133,6 +133,12 @@ struct packet {
 	struct tcp_header tcp;
 	__u32 data, length;
 };
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct packet);
+} packets SEC(".maps");
 
 static __always_inline int has_port(__u16 port)
 {
@@ -221,6 +227,12 @@ static __always_inline __u32 skip_number(const struct part *part, __u32 at, __u3
 	return 0;
 }
 
+/* The verifier walks on for each value that it knows a number to have. Of what
+ * was in a map's value it knows none. */
+#define forget(number, s) do { \
+	*(volatile __u32 *)&(s)->length = (number); \
+	(number) = *(volatile __u32 *)&(s)->length; } while (0)
+
 /* parse finds the client id of a CONNECT (MQTT 3.1 to 5: fixed header, protocol
  * name, level, flags, keep-alive, in 5 properties, client id) in the first bytes
  * of a connection, and says where it is. */
@@ -233,6 +245,7 @@ static __always_inline enum parsed parse(const struct part *part, __u32 have, st
 	at = skip_number(part, 1, have, &length);
 	if (!at)
 		return have < 5 ? MORE_IS_NEEDED : NOT_MQTT;
+	forget(at, s);
 	if (at + 2 > have)
 		return MORE_IS_NEEDED;
 	name = AT(part, at + 1);
@@ -244,6 +257,7 @@ static __always_inline enum parsed parse(const struct part *part, __u32 have, st
 	if (AT(part, at) != 'M' || AT(part, at + 1) != 'Q' || AT(part, at + 2) != (name == 4 ? 'T' : 'I') || AT(part, at + 3) != (name == 4 ? 'T' : 's'))
 		return NOT_MQTT;
 	at += name;
+	forget(at, s);
 	s->mqtt = 1;
 	s->level = AT(part, at) & 127; /* bridges set the highest bit */
 	s->flags = AT(part, at + 1);
@@ -257,6 +271,7 @@ static __always_inline enum parsed parse(const struct part *part, __u32 have, st
 			return MORE_IS_NEEDED; /* more than is kept */
 		at += length;
 	}
+	forget(at, s);
 	if (at + 2 > have)
 		return MORE_IS_NEEDED;
 	s->id_length = AT(part, at) << 8 | AT(part, at + 1);
@@ -368,31 +383,31 @@ static __always_inline void answered(struct __sk_buff *skb, const struct packet 
 
 static __always_inline void look(struct __sk_buff *skb, struct packet_counts *counts)
 {
-	int sent = skb->pkt_type == PACKET_SENT;
-	struct packet p;
+	__u32 zero = 0, sent = skb->pkt_type == PACKET_SENT;
+	struct packet *p = bpf_map_lookup_elem(&packets, &zero);
 	struct head *head;
 
 	/* On the loopback interface a packet passes twice: sent, and then to us. */
-	if (!sent && skb->pkt_type != PACKET_TO_US)
+	if (!p || (!sent && skb->pkt_type != PACKET_TO_US))
 		return;
-	if (!read_packet(skb, &p, sent))
+	if (!read_packet(skb, p, sent))
 		return;
-	if (p.tcp.flags & FLAG_SYN) {
-		struct head new = { .client = bpf_ntohl(p.tcp.acknowledged), .server = bpf_ntohl(p.tcp.sequence) + 1 };
+	if (p->tcp.flags & FLAG_SYN) {
+		struct head new = { .client = bpf_ntohl(p->tcp.acknowledged), .server = bpf_ntohl(p->tcp.sequence) + 1 };
 
-		if (sent && p.tcp.flags & FLAG_ACK && find_listener(&p.ends) != NOT_THE_TARGETS)
-			bpf_map_update_elem(&heads, &p.ends, &new, BPF_ANY);
+		if (sent && p->tcp.flags & FLAG_ACK && find_listener(&p->ends) != NOT_THE_TARGETS)
+			bpf_map_update_elem(&heads, &p->ends, &new, BPF_ANY);
 		return;
 	}
-	head = bpf_map_lookup_elem(&heads, &p.ends);
+	head = bpf_map_lookup_elem(&heads, &p->ends);
 	if (!head)
 		return;
 	if (sent && !head->answered)
-		answered(skb, &p, head, counts);
+		answered(skb, p, head, counts);
 	if (!sent && !head->spoke)
-		spoke(skb, &p, head, counts);
+		spoke(skb, p, head, counts);
 	if (head->answered && head->spoke)
-		bpf_map_delete_elem(&heads, &p.ends);
+		bpf_map_delete_elem(&heads, &p->ends);
 }
 
 SEC("socket")

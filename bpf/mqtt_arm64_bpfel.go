@@ -37,6 +37,23 @@ type mqttListenerKey struct {
 	Pad     uint16
 }
 
+type mqttPacket struct {
+	_    structs.HostLayout
+	Ends mqttEndpoints
+	Tcp  struct {
+		_            structs.HostLayout
+		From         uint16
+		To           uint16
+		Sequence     uint32
+		Acknowledged uint32
+		Length       uint8
+		Flags        uint8
+		Window       uint16
+	}
+	Data   uint32
+	Length uint32
+}
+
 type mqttPacketCounts struct {
 	_      structs.HostLayout
 	Counts [4]uint64
@@ -92,6 +109,7 @@ const (
 	mqttMapHeads             = "heads"
 	mqttMapListeners         = "listeners"
 	mqttMapPacketCounts      = "packet_counts"
+	mqttMapPackets           = "packets"
 	mqttMapParts             = "parts"
 	mqttMapPorts             = "ports"
 	mqttMapSpeeches          = "speeches"
@@ -154,6 +172,7 @@ type mqttMapSpecs struct {
 	Heads        *ebpf.MapSpec `ebpf:"heads"`
 	Listeners    *ebpf.MapSpec `ebpf:"listeners"`
 	PacketCounts *ebpf.MapSpec `ebpf:"packet_counts"`
+	Packets      *ebpf.MapSpec `ebpf:"packets"`
 	Parts        *ebpf.MapSpec `ebpf:"parts"`
 	Ports        *ebpf.MapSpec `ebpf:"ports"`
 	Speeches     *ebpf.MapSpec `ebpf:"speeches"`
@@ -192,6 +211,7 @@ type mqttMaps struct {
 	Heads        *ebpf.Map `ebpf:"heads"`
 	Listeners    *ebpf.Map `ebpf:"listeners"`
 	PacketCounts *ebpf.Map `ebpf:"packet_counts"`
+	Packets      *ebpf.Map `ebpf:"packets"`
 	Parts        *ebpf.Map `ebpf:"parts"`
 	Ports        *ebpf.Map `ebpf:"ports"`
 	Speeches     *ebpf.Map `ebpf:"speeches"`
@@ -205,6 +225,7 @@ func (m *mqttMaps) Close() error {
 		m.Heads,
 		m.Listeners,
 		m.PacketCounts,
+		m.Packets,
 		m.Parts,
 		m.Ports,
 		m.Speeches,
