@@ -87,8 +87,8 @@ func TestBesidePerf(t *testing.T) {
 	if ours.samples < 500 || theirs.samples < 500 {
 		t.Fatalf("too few samples to compare")
 	}
-	// A scheduler also schedules.
-	if float64(ours.whole) < 0.95*float64(ours.samples) {
+	// A scheduler also schedules, the more so if others want its CPU.
+	if float64(ours.whole) < 0.9*float64(ours.samples) {
 		t.Errorf("only %d of %d samples hold the whole chain", ours.whole, ours.samples)
 	}
 	if ours.whole*theirs.samples < theirs.whole*ours.samples {
