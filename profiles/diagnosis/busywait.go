@@ -10,7 +10,7 @@ import (
 // busyWait judges spinning schedulers. They spin between short pieces of work as
 // well, so that it is no more than possible where another cause is likely.
 func busyWait(e *evidence, c *attribution.Cause) *finding {
-	f := &finding{}
+	f := &finding{spinning: true}
 	best := unknown
 	for _, n := range e.nodes {
 		if n.Window.Duration > 0 {
@@ -40,8 +40,8 @@ func busyWait(e *evidence, c *attribution.Cause) *finding {
 // at most 11 points.
 const fewSamples = 20
 
-// spinsOn tells whether a node's schedulers spin for much of its CPU time. What
-// an idle VM uses is little, and spinning the most of it where it is the largest part.
+// spinsOn tells whether a node's schedulers spin for much of its CPU time. Of
+// what an idle VM uses, less of it tells already where it is the largest part.
 func spinsOn(n *summary.Summary, c *attribution.Cause) (answer, string) {
 	all := cores(n)
 	idle := all < c.Thresholds[attribution.Cores].At
@@ -60,7 +60,7 @@ func spinsOn(n *summary.Summary, c *attribution.Cause) (answer, string) {
 		return unknown, fmt.Sprintf("%d samples are too few to tell", n.CPU.Samples)
 	case spin.Share >= most, idle && spin.Share >= some && n.States[0].Name == spin.Name:
 		return yes, figure
-	case spin.Share >= some:
+	case spin.Share >= some, idle && spin.Share >= some/2 && n.States[0].Name == spin.Name:
 		return partly, figure
 	}
 	return no, figure

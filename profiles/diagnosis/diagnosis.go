@@ -47,6 +47,7 @@ type finding struct {
 	verdict  string
 	evidence []string
 	surer    []string
+	spinning bool // it is that of busyWait
 }
 
 func (f *finding) diagnosis(c *attribution.Cause) summary.Diagnosis {

@@ -7,29 +7,36 @@ import (
 	"github.com/beamprof/beamprof/profiles/summary"
 )
 
-// none judges what is left: it is as likely as the others are unlikely.
+// none judges what is left: it is as likely as the others are unlikely. That an
+// idle VM spins a little is no cause of anything.
 func none(e *evidence, c *attribution.Cause) *finding {
 	f := &finding{verdict: summary.VerdictLikely}
+	idle := true
+	for _, n := range e.nodes {
+		switch all := cores(n); {
+		case n.Window.Duration <= 0:
+			idle = false
+		case all < c.Thresholds[attribution.Cores].At:
+			f.evidence = append(f.evidence, fmt.Sprintf("%sthe VM is idle: %.2f cores", e.on(n), all))
+		default:
+			idle = false
+			if n.CPU.Samples < minSamples || len(n.Workloads) == 0 {
+				continue
+			}
+			if top := n.Workloads[0]; top.Name != attribution.VM && top.Name != attribution.Unattributed {
+				f.evidence = append(f.evidence, fmt.Sprintf("%sthe most work, %.0f%%, is %s", e.on(n), 100*top.WithoutVM, top.Name))
+			}
+		}
+	}
 	for _, other := range e.found {
 		switch {
 		case other.verdict == summary.VerdictLikely:
 			f.verdict = summary.VerdictUnlikely
-		case f.verdict == summary.VerdictUnlikely:
+		case f.verdict == summary.VerdictUnlikely, idle && other.spinning:
 		case other.verdict == summary.VerdictPossible:
 			f.verdict = summary.VerdictPossible
 		case other.verdict == summary.VerdictUnknown && f.verdict == summary.VerdictLikely:
 			f.verdict = summary.VerdictUnknown
-		}
-	}
-	for _, n := range e.nodes {
-		switch all := cores(n); {
-		case n.Window.Duration <= 0:
-		case all < c.Thresholds[attribution.Cores].At:
-			f.evidence = append(f.evidence, fmt.Sprintf("%sthe VM is idle: %.2f cores", e.on(n), all))
-		case n.CPU.Samples >= minSamples && len(n.Workloads) > 0:
-			if top := n.Workloads[0]; top.Name != attribution.VM && top.Name != attribution.Unattributed {
-				f.evidence = append(f.evidence, fmt.Sprintf("%sthe most work, %.0f%%, is %s", e.on(n), 100*top.WithoutVM, top.Name))
-			}
 		}
 	}
 	return f
