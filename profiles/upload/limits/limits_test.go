@@ -128,7 +128,7 @@ func same(t *testing.T, got, want map[string][2]int64) {
 }
 
 func TestHundredThousandProcesses(t *testing.T) {
-	p := many(100_000, 40)
+	p := many(100_000, 10)
 	want := totals(p)
 	report, err := Servers.Apply(p, allowed)
 	if err != nil {
