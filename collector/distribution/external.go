@@ -157,8 +157,8 @@ func (e *externalTerms) rest(tag byte, depth int) term {
 			e.term(depth + 1)
 		}
 		return e.other(0)
-	case tagFun: // its size is that of all behind the tag
-		return e.other(e.integer(4) - 4)
+	case tagFun:
+		return e.fun(depth)
 	case tagExport:
 		for range 3 {
 			e.term(depth + 1)
@@ -167,6 +167,20 @@ func (e *externalTerms) rest(tag byte, depth int) term {
 	}
 	e.bad = true
 	return term{}
+}
+
+// fun reads the module of a fun: behind its size, which is that of all behind
+// the tag, stand arity, unique value, index and number of free variables.
+func (e *externalTerms) fun(depth int) term {
+	size := e.integer(4) - 4
+	e.take(1 + 16 + 4 + 4)
+	behind := len(e.data)
+	module := e.term(depth + 1)
+	if e.bad {
+		return term{}
+	}
+	e.take(size - (1 + 16 + 4 + 4) - (behind - len(e.data)))
+	return term{kind: termFun, atom: module.atom}
 }
 
 func (e *externalTerms) number(n int64) term {

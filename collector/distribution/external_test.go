@@ -145,6 +145,7 @@ func TestSpawned(t *testing.T) {
 		{function("erpc", "execute_call", 4), list(term{kind: termReference}, atom("file"), atom("get_cwd"), list()), "erpc:execute_call/4", "apply file:get_cwd"},
 		{function("erpc", "execute_cast", 3), list(atom("file"), atom("get_cwd"), list()), "erpc:execute_cast/3", "apply file:get_cwd"},
 		{function("erpc", "execute_call", 4), list(), "erpc:execute_call/4", ""},
+		{function("erlang", "apply", 2), list(term{kind: termFun, atom: "m"}, list()), "m:fun", ""},
 		{tuple(atom("x")), list(), "", ""},
 	} {
 		if destination, request := spawned(test.function, test.arguments); destination != test.destination || request != test.request {
@@ -167,7 +168,7 @@ func TestExternalTerms(t *testing.T) {
 		"ports":       {102, 82, 0, 0, 0, 0, 1, 1, 89, 82, 0, 0, 0, 0, 1, 0, 0, 0, 1, 120, 82, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1},
 		"references":  append([]byte{101, 82, 0, 0, 0, 0, 1, 1, 114, 0, 1, 82, 0, 1, 0, 0, 0, 1}, ref...),
 		"export":      {113, 82, 0, 82, 0, 97, 1},
-		"fun":         {112, 0, 0, 0, 5, 1},
+		"fun":         append(append([]byte{112, 0, 0, 0, 33, 0}, make([]byte, 24)...), 82, 0, 106, 106),
 		"large tuple": {105, 0, 0, 0, 1, 97, 1},
 		"atoms":       {100, 0, 1, 'a', 115, 1, 0xe9, 118, 0, 1, 'a', 119, 1, 'a'},
 	} {

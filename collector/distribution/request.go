@@ -82,6 +82,10 @@ func spawned(function, arguments term) (destination, request string) {
 	if arity.kind == termInteger {
 		destination = fmt.Sprintf("%s/%d", destination, arity.number)
 	}
+	// erlang:spawn/2 and its like; what fun of the module is not sent.
+	if module.atom == "erlang" && name.atom == "apply" && len(arguments.elements) > 0 && arguments.elements[0].kind == termFun {
+		return functionName(arguments.elements[0].atom, "fun"), ""
+	}
 	// erpc:execute_call/4 and execute_cast/3 get module, function and arguments last.
 	if module.atom != "erpc" || arguments.kind != termList || len(arguments.elements) < 2 {
 		return destination, ""

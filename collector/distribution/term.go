@@ -12,7 +12,8 @@ const (
 	termReference
 	termTuple
 	termList
-	termOther // a number, binary, port, fun or map
+	termFun   // its atom is the module it is of
+	termOther // a number, binary, port or map
 )
 
 // term is a part of a message, read from a sender's heap or from the wire.
