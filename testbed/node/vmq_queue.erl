@@ -94,6 +94,8 @@ online(_, Queue) ->
 wait_for_offline({add_session, _, _}, _From, Queue) ->
     testbed_truth:work(client_churn, add_session),
     {reply, {error, not_ready}, wait_for_offline, Queue};
+wait_for_offline({enqueue_many, Messages}, _From, Queue) ->
+    {reply, ok, wait_for_offline, store_many(Messages, Queue)};
 wait_for_offline(Event, _From, Queue) -> unknown(Event, wait_for_offline, Queue).
 
 wait_for_offline(Event, Queue) -> {next_state, wait_for_offline, store(Event, Queue)}.
@@ -103,6 +105,8 @@ wait_for_offline(Event, Queue) -> {next_state, wait_for_offline, store(Event, Qu
 drain({add_session, _, _}, _From, Queue) ->
     testbed_truth:work(client_churn, add_session),
     {reply, {error, draining}, drain, Queue};
+drain({enqueue_many, Messages}, _From, Queue) ->
+    {reply, ok, drain, store_many(Messages, Queue)};
 drain(Event, _From, Queue) -> unknown(Event, drain, Queue).
 
 drain(drain_retry, #queue{drain = {_, Node, From, Retries}} = Queue) ->
@@ -189,6 +193,7 @@ store({enqueue, Message, Workload}, #queue{backlog = Backlog, session = Session,
 store(_, Queue) -> Queue.
 
 store_many(Messages, Queue) ->
+    testbed_truth:work(client_churn, enqueue_many),
     lists:foldl(fun(Message, Q) -> store({enqueue, Message, client_churn}, Q) end, Queue, Messages).
 
 %% tell says once that there is mail; the session then asks for it.
