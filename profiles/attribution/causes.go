@@ -36,6 +36,7 @@ const (
 	ConnectsPerClient = "connects_per_client" // CONNECTs per client id
 	LinesPerSecond    = "lines_per_second"    // of all signals of the cause
 	Lines             = "lines"               // of all signals of the cause, in the window
+	RepeatingPart     = "part"                // of the lines that they are told from by repetition
 )
 
 // thresholds are those each cause has, and the largest value that makes sense.
@@ -43,7 +44,7 @@ var thresholds = map[string]map[string]float64{
 	ConnectionStorm: {
 		Share: 1, Cores: 1000, ConnectsPerSecond: 1e6, WithoutConnack: 1, TakenOver: 1, ConnectsPerClient: 1e6, LinesPerSecond: 1e6,
 	},
-	InconsistentState: {Share: 1, Cores: 1000, Lines: 1e6},
+	InconsistentState: {Share: 1, Cores: 1000, Lines: 1e6, RepeatingPart: 1},
 	BusyWait:          {Share: 1, SomeShare: 1, Cores: 1000},
 	NoneOfThese:       {Cores: 1000},
 }

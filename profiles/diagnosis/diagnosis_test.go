@@ -97,6 +97,8 @@ func TestVerdicts(t *testing.T) {
 		{"empty sync, served", []*summary.Summary{with(node(1, 0.1, exchanges), quiet)}, map[string]string{stale: "possible", noneOf: "possible"}},
 		{"empty sync, no log", []*summary.Summary{node(1, 0.1, exchanges)}, map[string]string{stale: "possible", noneOf: "possible"}},
 		{"empty sync that costs nothing", []*summary.Summary{with(node(1, 0.1, routing), empty)}, map[string]string{stale: "possible", noneOf: "possible"}},
+		{"storm that exchanges come of", []*summary.Summary{with(node(1, 0.3, churning), logs(map[string]uint64{"ae_exchange": 30, "empty_sync": 5, "unknown_sync_event": 100}))},
+			map[string]string{storming: "likely"}},
 		{"both", []*summary.Summary{with(node(1, 0.3, both), logs(map[string]uint64{"empty_sync": 100, "unknown_sync_event": 100}), connections(60, stormy))},
 			map[string]string{storming: "likely", stale: "likely"}},
 		{"heavy healthy publishing", []*summary.Summary{with(node(2, 0.2, routing), quiet, connections(0.1, nil))}, map[string]string{noneOf: "likely"}},

@@ -16,13 +16,14 @@ const minSamples = 50
 // evidence is what is known of all nodes, and what was found so far.
 type evidence struct {
 	nodes   []*summary.Summary
+	rules   *attribution.Rules
 	seconds float64 // of the longest window
 	hopping int     // client ids that were seen on more than one node
 	found   []*finding
 }
 
-func newEvidence(nodes []*summary.Summary) *evidence {
-	e := &evidence{nodes: nodes}
+func newEvidence(nodes []*summary.Summary, rules *attribution.Rules) *evidence {
+	e := &evidence{nodes: nodes, rules: rules}
 	homes := map[string]int{}
 	for _, n := range nodes {
 		e.seconds = max(e.seconds, n.Window.Duration)
@@ -117,6 +118,31 @@ func (e *evidence) logs(c *attribution.Cause) (lines uint64, known bool, figures
 		}
 	}
 	return lines, known, figures
+}
+
+// repeating returns the part of the lines in the window that repeat the ones
+// before, of those that a cause's signals are told from; 1 if there are none.
+func (e *evidence) repeating(c *attribution.Cause) float64 {
+	var repeating, all uint64
+	for _, s := range e.rules.Signals {
+		if s.Of == "" || !slices.Contains(c.Signals, s.Name) {
+			continue
+		}
+		for _, n := range e.nodes {
+			for _, l := range n.Logs {
+				switch l.Signal {
+				case s.Name:
+					repeating += l.InWindow
+				case s.Of:
+					all += l.InWindow
+				}
+			}
+		}
+	}
+	if all == 0 {
+		return 1
+	}
+	return float64(repeating) / float64(all)
 }
 
 // common returns a log signal's most frequent values, if there are any.

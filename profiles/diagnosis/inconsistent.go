@@ -1,6 +1,8 @@
 package diagnosis
 
 import (
+	"fmt"
+
 	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/summary"
 )
@@ -11,7 +13,8 @@ func inconsistent(e *evidence, c *attribution.Cause) *finding {
 	cpu, figures := e.cpu(c)
 	lines, known, said := e.logs(c)
 	f := &finding{evidence: append(figures, said...)}
-	empty := float64(lines) >= c.Thresholds[attribution.Lines].At
+	part := e.repeating(c)
+	empty := float64(lines) >= c.Thresholds[attribution.Lines].At && part >= c.Thresholds[attribution.RepeatingPart].At
 	switch {
 	case empty && cpu == yes:
 		f.verdict = summary.VerdictLikely
@@ -24,8 +27,11 @@ func inconsistent(e *evidence, c *attribution.Cause) *finding {
 	default:
 		f.verdict = summary.VerdictUnlikely
 	}
-	if known && !empty {
-		f.evidence = append(f.evidence, "log: no exchange that repeats the one before it")
+	switch {
+	case known && lines == 0:
+		f.evidence = append(f.evidence, "log: no exchange that repeats the ones before it")
+	case known && !empty:
+		f.evidence = append(f.evidence, fmt.Sprintf("log: only %.0f%% of the exchanges repeat the ones before them", 100*part))
 	}
 	if f.verdict != summary.VerdictPossible && f.verdict != summary.VerdictUnknown {
 		return f
