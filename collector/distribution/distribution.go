@@ -67,8 +67,9 @@ type Session struct {
 }
 
 // Open attaches to a VM. Counting begins with Run. Where probes are not
-// possible it goes on with totals, and Stats says why. Errors wrap
-// os.ErrPermission if privileges are missing.
+// possible it goes on with totals, and Stats says why; a VM that is no node when
+// it is attached to has nothing to probe. Errors wrap os.ErrPermission if
+// privileges are missing.
 func Open(target *beam.Target, options Options) (*Session, error) {
 	kernel, err := sockets.Open(target.PID)
 	if err != nil {
@@ -79,7 +80,10 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 		return nil, err
 	}
 	s := &Session{target: target, connections: newConnections(target, kernel), stats: Stats{Detail: options.Detail}}
-	if options.Detail != Totals {
+	switch {
+	case target.NodeName() == "":
+		s.stats.Detail = Totals
+	case options.Detail != Totals:
 		if s.probes, err = newProbes(target, options.Detail); err != nil {
 			s.probes = nil
 			s.stats.Detail, s.stats.NoMessages = Totals, err
