@@ -158,6 +158,7 @@ func (w *worker) stop() {
 type parcel struct {
 	number   uint64
 	failures int
+	report   limits.Report // what was left out
 	deliver  sinks.Delivery
 }
 
@@ -273,12 +274,7 @@ func (w *worker) next(after uint64, known *parcel) (*parcel, error) {
 			w.giveUp(item.Number, sinks.ReasonInvalid)
 			continue
 		}
-		w.mu.Lock()
-		w.counts.Folded += uint64(report.Folded)
-		w.counts.Cut += uint64(report.Cut)
-		w.counts.LabelsLeftOut += uint64(report.Labels)
-		w.mu.Unlock()
-		return &parcel{number: item.Number, deliver: deliver}, nil
+		return &parcel{number: item.Number, report: report, deliver: deliver}, nil
 	}
 }
 
@@ -298,6 +294,9 @@ func (w *worker) deliver(ctx context.Context, p *parcel) *sinks.Failure {
 		defer w.mu.Unlock()
 		if sent { // else Push made room meanwhile, and it is counted as dropped
 			w.counts.Sent++
+			w.counts.Folded += uint64(p.report.Folded)
+			w.counts.Cut += uint64(p.report.Cut)
+			w.counts.LabelsLeftOut += uint64(p.report.Labels)
 		}
 		if w.counts.LastErrorTime.After(w.counts.LastSuccess) {
 			w.log.Info().Msg("profiles are taken again")
