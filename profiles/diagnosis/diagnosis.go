@@ -53,7 +53,7 @@ type finding struct {
 func (f *finding) diagnosis(c *attribution.Cause) summary.Diagnosis {
 	d := summary.Diagnosis{Cause: c.Name, About: c.About, Verdict: f.verdict, Evidence: f.evidence, Surer: f.surer, Advice: []string{}}
 	if f.verdict == summary.VerdictLikely || f.verdict == summary.VerdictPossible {
-		d.Advice = c.Advice
+		d.Advice = append(d.Advice, c.Advice...)
 	}
 	if d.Evidence == nil {
 		d.Evidence = []string{}

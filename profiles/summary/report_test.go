@@ -184,6 +184,12 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes())
+	var full bytes.Buffer
+	if err := storm().Write(&full); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(full.Bytes())
+	f.Add([]byte(`{"schema":"beamprof.summary/1","target":{"node":"\u001b"},"logs":[{"signal":"\n","in_window":1,"values":[{"fields":{"peer":"\u001b"},"in_window":9}]}],"diagnosis":[{"cause":"\u001b","verdict":"\u001b"},{"verdict":"likely","evidence":["\u001b"]}]}`))
 	f.Add([]byte(`{"schema":"beamprof.summary/1","cpu":{"samples":1,"sampled_seconds":1e308,"process_seconds":-1e308},"process_kinds":[{"kind":"\u001b[2J","processes":-1,"share":-5}]}`))
 	f.Add([]byte(`{"schema":"beamprof.summary/1","window":{"start":"0001-01-01T00:00:00Z","frequency_hz":-1,"ended":"?"},"cpu":{"samples":18446744073709551615},"states":[{"name":"gc","share":1e300}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -191,7 +197,15 @@ func FuzzRead(f *testing.F) {
 		if err != nil {
 			return
 		}
-		report := render(t, s, Style{Unicode: true}, "a b\n/cpu.pb.gz")
+		other := *s
+		other.Target.Node += "'"
+		cluster := Join([]*Summary{s, &other})
+		cluster.Diagnosis = s.Diagnosis
+		var joined bytes.Buffer
+		if err := cluster.Report(&joined, Style{Unicode: true}, []string{"a b\n/cpu.pb.gz"}); err != nil {
+			t.Error(err)
+		}
+		report := render(t, s, Style{Unicode: true}, "a b\n/cpu.pb.gz") + render(t, s, Style{Unicode: true, All: true}, "") + joined.String()
 		if !utf8.ValidString(report) {
 			t.Error("not UTF-8")
 		}
