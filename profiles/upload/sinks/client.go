@@ -21,7 +21,10 @@ type client struct {
 	http *http.Client
 }
 
-const maxResponse = 64 << 10
+const (
+	maxResponse = 64 << 10
+	deadAfter   = 20 * time.Second // without an answer: the connection, not a request
+)
 
 func newClient(c Config) (*client, error) {
 	a := newAccess(c)
@@ -32,6 +35,7 @@ func newClient(c Config) (*client, error) {
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, TLSClientConfig: tls, ForceAttemptHTTP2: true,
 		MaxIdleConns: 2, IdleConnTimeout: 90 * time.Second,
+		HTTP2: &http.HTTP2Config{SendPingTimeout: deadAfter, PingTimeout: deadAfter},
 	}
 	return &client{access: a, http: &http.Client{
 		Transport: transport,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/url"
+	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/profiles/v1development"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -13,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -36,8 +38,10 @@ func newOTLPGRPC(c Config) (Sink, error) {
 	if config != nil {
 		transport = credentials.NewTLS(config)
 	}
-	// Proxies from the environment are gRPC's default.
-	connection, err := grpc.NewClient(grpcTarget(c.URL), grpc.WithTransportCredentials(transport), grpc.WithUserAgent("beamprof"))
+	// Proxies from the environment are gRPC's default. Keepalive has the kernel end
+	// a connection that lost its way; the time is what servers allow by default.
+	connection, err := grpc.NewClient(grpcTarget(c.URL), grpc.WithTransportCredentials(transport), grpc.WithUserAgent("beamprof"),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 5 * time.Minute, Timeout: deadAfter}))
 	if err != nil {
 		return nil, errors.New("url: gRPC cannot use it")
 	}
