@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -98,6 +99,7 @@ type watcher struct {
 	stop     chan struct{}
 	done     chan struct{}
 	memory   int
+	mutex    sync.Mutex // guards programs
 	programs map[ebpf.ProgramID]*ebpf.Program
 }
 
@@ -134,6 +136,8 @@ func peakMemory(pid int) int {
 // findPrograms holds the BPF programs of a process: then their run time can be
 // read when it has ended.
 func (w *watcher) findPrograms(pid int) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
 	infos, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
 	for _, name := range infos {
 		text, _ := os.ReadFile(name)
@@ -152,15 +156,24 @@ func (w *watcher) findPrograms(pid int) {
 	}
 }
 
+// runTime returns how long the programs ran until now.
+func (w *watcher) runTime() (total time.Duration) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	for _, program := range w.programs {
+		if stats, err := program.Stats(); err == nil {
+			total += stats.Runtime
+		}
+	}
+	return total
+}
+
 // end returns what was seen.
 func (w *watcher) end() cost {
 	close(w.stop)
 	<-w.done
-	c := cost{memory: w.memory}
+	c := cost{memory: w.memory, bpf: w.runTime()}
 	for _, program := range w.programs {
-		if stats, err := program.Stats(); err == nil {
-			c.bpf += stats.Runtime
-		}
 		program.Close()
 	}
 	return c
