@@ -15,12 +15,11 @@ import (
 
 // refusal is why a VM is not profiled.
 type refusal struct {
-	node   string
-	reason string // starting, unsupported, permission, failed
-	again  time.Time
+	reason string    // starting, unsupported, permission, failed; empty: not selected
+	again  time.Time // when it is looked at again
 }
 
-// retryAfter is when a VM that could not be profiled is tried again.
+// retryAfter is when a VM that cannot be profiled is tried again.
 const retryAfter = time.Minute
 
 // discover begins to profile the VMs that came, and forgets those that went.
@@ -33,42 +32,38 @@ func (e *engine) discover(ctx context.Context) {
 	there := map[int]bool{}
 	for _, c := range candidates {
 		there[c.PID] = true
-	}
-	e.mutex.Lock()
-	for pid := range e.refused {
-		if !there[pid] {
-			delete(e.refused, pid)
-		}
-	}
-	e.mutex.Unlock()
-	for _, c := range candidates {
 		if ctx.Err() != nil {
 			return
 		}
-		if e.known(c.PID) || !e.config.Targets.selects(c) {
+		if c.Err == nil && !e.config.Targets.selects(c) {
+			e.mutex.Lock()
+			e.refused[c.PID] = refusal{again: time.Now().Add(3 * e.config.Targets.Interval)}
+			e.mutex.Unlock()
 			continue
 		}
 		if err := e.attach(ctx, c); err != nil {
 			e.refuse(c, err)
 		}
 	}
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	for pid, r := range e.refused {
+		if !there[pid] && time.Now().After(r.again) {
+			delete(e.refused, pid)
+		}
+	}
 }
 
-// known tells whether a process need not be looked at: it is profiled already.
+// known tells whether a process need not be looked at now.
 func (e *engine) known(pid int) bool {
 	e.mutex.Lock()
 	defer e.mutex.Unlock()
-	return e.vms[pid] != nil
+	refused, ok := e.refused[pid]
+	return e.vms[pid] != nil || ok && time.Now().Before(refused.again)
 }
 
 // attach begins to profile a VM.
 func (e *engine) attach(ctx context.Context, c beam.Candidate) error {
-	e.mutex.Lock()
-	before, refused := e.refused[c.PID]
-	e.mutex.Unlock()
-	if refused && time.Now().Before(before.again) {
-		return nil
-	}
 	if c.Err != nil {
 		return c.Err
 	}
@@ -95,7 +90,7 @@ func (e *engine) attach(ctx context.Context, c beam.Candidate) error {
 
 // refuse notes that a VM cannot be profiled, and says so once.
 func (e *engine) refuse(c beam.Candidate, err error) {
-	r := refusal{node: c.Node, again: time.Now().Add(retryAfter)}
+	r := refusal{again: time.Now().Add(3 * e.config.Targets.Interval)}
 	switch {
 	case errors.Is(err, beam.ErrStarting):
 		r.reason, r.again = "starting", time.Time{}

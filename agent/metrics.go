@@ -225,7 +225,9 @@ func (e *engine) counts() (profiled int, refused map[string]int) {
 	defer e.mutex.Unlock()
 	refused = map[string]int{"starting": 0, "unsupported": 0, "permission": 0, "failed": 0}
 	for _, r := range e.refused {
-		refused[r.reason]++
+		if r.reason != "" {
+			refused[r.reason]++
+		}
 	}
 	return len(e.vms), refused
 }

@@ -96,7 +96,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 const (
 	lookInterval = 200 * time.Millisecond
 	restInterval = 500 * time.Millisecond // without probes: there are no buffers to be emptied
-	hearTimeout  = 10 * time.Millisecond
+	hearTimeout  = 2 * time.Millisecond
 	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
 )
 
@@ -131,6 +131,16 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	}
 	s.connections.end()
 	return errors.Join(failed, s.connections.hear(time.Now().Add(lastWords)))
+}
+
+// wait waits until a time, or until ctx is done.
+func wait(ctx context.Context, until time.Time) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // Totals returns what was counted for each node, also while Run runs. It is
