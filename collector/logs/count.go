@@ -23,7 +23,7 @@ type Count struct {
 	InWindow uint64 // of these, those written between Open and the end of Run
 	First    time.Time
 	Last     time.Time
-	Example  string   // the last line, without the fields {_}
+	Example  string   // what matched in the last line, without the fields {_}
 	Values   []Values // the most frequent first
 }
 
@@ -76,6 +76,8 @@ type entry struct {
 	live     bool // written in the window
 	pattern  *Pattern
 	values   [][2]int // where the pattern's fields are
+	start    int      // where the pattern begins
+	end      int      // and ends
 	combined []byte   // the fields that are kept, as name=value, each followed by a line break
 	others   []byte   // those that apart returned last
 }
@@ -164,16 +166,17 @@ func (e *entry) apart(name string) (value, others []byte) {
 	return value, e.others
 }
 
-// exampleOf appends the line without what is not to be shown.
+// exampleOf appends what the pattern matched, without what is not to be shown.
+// What stands before and behind it is not known, and may name somebody.
 func exampleOf(e *entry, to []byte) []byte {
-	at := 0
+	at := e.start
 	for i, name := range e.pattern.fields {
 		if name == anyField && i < len(e.values) {
 			to = append(append(to, e.line[at:e.values[i][0]]...), '_')
 			at = e.values[i][1]
 		}
 	}
-	to = append(to, e.line[at:]...)
+	to = append(to, e.line[at:e.end]...)
 	return to[:min(len(to), maxExample)]
 }
 

@@ -67,8 +67,8 @@ func FuzzPattern(f *testing.F) {
 				line.WriteString(value)
 			}
 		}
-		start, values := p.match([]byte(line.String()), nil)
-		if start < 0 || len(values) != len(p.fields) {
+		start, end, values := p.match([]byte(line.String()), nil)
+		if start < 0 || end < start || end > line.Len() || len(values) != len(p.fields) {
 			t.Errorf("%q is not found in %q: %d, %v", text, line.String(), start, values)
 		}
 		for i, v := range values {

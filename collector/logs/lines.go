@@ -97,10 +97,11 @@ func (l *lines) first(line []byte, candidates uint64) int {
 	found, best := -1, len(line)
 	for ; candidates != 0; candidates &= candidates - 1 {
 		i := bits.TrailingZeros64(candidates)
-		start, values := l.patterns[i].match(line, l.other)
+		start, end, values := l.patterns[i].match(line, l.other)
 		l.other = values
 		if start >= 0 && start < best {
 			found, best = i, start
+			l.entry.start, l.entry.end = start, end
 			l.entry.values, l.other = l.other, l.entry.values
 		}
 	}

@@ -143,15 +143,15 @@ func (p *Pattern) Covers(q *Pattern) bool {
 	return true
 }
 
-// match finds the pattern in a line: where it begins, and where each field
-// begins and ends. values is used again. start is -1 if it is not there.
-func (p *Pattern) match(line []byte, values [][2]int) (start int, _ [][2]int) {
+// match finds the pattern in a line: where it begins and ends, and where each
+// field does. values is used again. start is -1 if it is not there.
+func (p *Pattern) match(line []byte, values [][2]int) (start, end int, _ [][2]int) {
 	values = values[:0]
 	at := 0
 	for i, l := range p.bytes {
 		found := bytes.Index(line[at:], l)
 		if found < 0 {
-			return -1, values
+			return -1, -1, values
 		}
 		found += at
 		if i == 0 {
@@ -163,8 +163,9 @@ func (p *Pattern) match(line []byte, values [][2]int) (start int, _ [][2]int) {
 	}
 	if len(values) < len(p.fields) {
 		values = append(values, [2]int{at, len(line)})
+		at = len(line)
 	}
-	return start, values
+	return start, at, values
 }
 
 func cutTo(s string, n int) string { return s[:min(len(s), n)] }

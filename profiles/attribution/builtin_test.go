@@ -28,16 +28,19 @@ func TestBuiltins(t *testing.T) {
 	}
 }
 
-// TestDocumentedExample: the example of docs/rules.md is one.
+// TestDocumentedExample: the examples of docs/rules.md are together one.
 func TestDocumentedExample(t *testing.T) {
 	text, err := os.ReadFile("../../docs/rules.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, example, found := strings.Cut(string(text), "```yaml\n")
-	example, _, closed := strings.Cut(example, "```")
-	if !found || !closed {
-		t.Fatal("no example")
+	example := ""
+	for _, block := range strings.Split(string(text), "```yaml\n")[1:] {
+		block, _, _ = strings.Cut(block, "```")
+		example += block
+	}
+	if strings.Count(example, "diagnosis:") != 1 {
+		t.Fatalf("not all examples are there:\n%s", example)
 	}
 	rules := parse(t, example)
 	for _, p := range rules.Problems() {
