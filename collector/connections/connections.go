@@ -207,10 +207,11 @@ func now() uint64 {
 }
 
 // Totals returns what was counted for each listener, also those that nobody
-// connected to. It is complete when Run has returned.
+// connected to. It may be called while Run runs, and is complete when that has
+// returned.
 func (s *Session) Totals() ([]Totals, error) {
 	var all []Totals
-	for _, l := range s.listeners.all {
+	for _, l := range s.listeners.list() {
 		sum, err := s.programs.Totals(l.number)
 		if err != nil {
 			return nil, err

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -20,6 +22,7 @@ type Listener struct {
 
 // listeners are those of one process, as the kernel side knows them, too.
 type listeners struct {
+	mutex    sync.Mutex // guards all
 	all      []*Listener
 	byNumber map[uint32]*Listener
 	known    map[netip.AddrPort]bool // also those of other processes
@@ -85,7 +88,9 @@ func (l *listeners) add(address netip.AddrPort, only6, mine bool) error {
 		}
 		number = uint32(len(l.all))
 		one := &Listener{Address: address, number: number}
+		l.mutex.Lock()
 		l.all = append(l.all, one)
+		l.mutex.Unlock()
 		l.byNumber[number] = one
 	}
 	if err := l.programs.AddListener(address.Addr().As16(), address.Port(), number); err != nil {
@@ -101,6 +106,13 @@ func (l *listeners) add(address netip.AddrPort, only6, mine bool) error {
 		return l.programs.AddListener(every4.Addr().As16(), address.Port(), number)
 	}
 	return nil
+}
+
+// list returns the listeners that are known now.
+func (l *listeners) list() []*Listener {
+	l.mutex.Lock()
+	defer l.mutex.Unlock()
+	return slices.Clone(l.all)
 }
 
 // ownInodes returns which of the sockets wanted are file descriptors of a process.

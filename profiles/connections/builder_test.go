@@ -49,7 +49,7 @@ func TestBuilder(t *testing.T) {
 	s := b.Summary(2*time.Second, totals, connections.Stats{Lost: 7})
 	want := summary.Listener{
 		Address: "0.0.0.0:1883", Protocol: summary.ProtocolUnknown, Opened: 4, OpenedPerSecond: 2, PeakPerSecond: 2,
-		Closed: 4, ClosedByPeer: 2, MedianLifetimeSeconds: 2,
+		Closed: 4, ClosedByPeer: 2, ClosedByTarget: 1, MedianLifetimeSeconds: 2,
 	}
 	if len(s.Listeners) != 1 || s.Listeners[0] != want || s.Lost != 7 {
 		t.Errorf("%+v, want %+v", s, want)

@@ -30,7 +30,7 @@ func (b *Builder) Summary(duration time.Duration, totals []connections.Totals, s
 	for _, t := range totals {
 		one := summary.Listener{
 			Address: t.Listener.Address.String(), Protocol: summary.ProtocolUnknown,
-			Opened: t.Opened, Closed: t.Closed, ClosedByPeer: t.ClosedByPeer,
+			Opened: t.Opened, Closed: t.Closed, ClosedByPeer: t.ClosedByPeer, ClosedByTarget: t.ClosedByTarget,
 		}
 		if duration > 0 {
 			one.OpenedPerSecond = round(float64(t.Opened) / duration.Seconds())

@@ -220,7 +220,8 @@ type Listener struct {
 	OpenedPerSecond       float64 `json:"opened_per_second"`
 	PeakPerSecond         float64 `json:"peak_per_second"` // in the busiest second
 	Closed                uint64  `json:"closed"`
-	ClosedByPeer          uint64  `json:"closed_by_peer"` // of Closed, those that the client closed first
+	ClosedByPeer          uint64  `json:"closed_by_peer"`   // of Closed, those that the client closed first
+	ClosedByTarget        uint64  `json:"closed_by_target"` // of Closed, those that the VM closed first; the others broke
 	ClosedBeforeConnack   uint64  `json:"closed_before_connack"`
 	MedianLifetimeSeconds float64 `json:"median_lifetime_seconds"` // of those that were opened and closed in the window; 0 if none
 }
