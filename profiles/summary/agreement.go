@@ -18,6 +18,7 @@ type Agreement struct {
 	OK         bool
 	Known      bool    // the kernel's account is known
 	Difference float64 // (sampled - accounted) / accounted
+	Chance     bool    // not OK, but no more apart than chance explains
 	Reason     string  // the likely reason if not OK, and what to do
 }
 
@@ -37,6 +38,7 @@ func (s *Summary) Agreement() Agreement {
 	case math.Abs(a.Difference) <= tolerance:
 		a.OK = true
 	case coarse:
+		a.Chance = true
 		a.Reason = fmt.Sprintf("%d samples are too few to compare; record longer, or at a higher --frequency", s.CPU.Samples)
 	case s.Window.Ended == EndedTargetExited:
 		a.Reason = "the VM ended, and its CPU time was last read before that"

@@ -102,12 +102,18 @@ func (r *report) header() {
 // quality says how much CPU time there is and whether to trust the rest.
 func (r *report) quality() {
 	c, a := r.CPU, r.Agreement()
+	weighted := decimals(c.total(), 2) != decimals(c.SampledSeconds, 2)
+	agrees := a.OK || a.Chance && weighted
 	cpu := decimals(c.total(), 2) + " s"
 	if r.Window.Duration > 0 {
 		cpu += fmt.Sprintf(" = %s cores", decimals(c.total()/r.Window.Duration, 2))
 	}
-	if a.OK && a.Known {
-		cpu += fmt.Sprintf("; %s s sampled, kernel counted %s s (%+.1f%%)", decimals(c.SampledSeconds, 2), decimals(c.ProcessSeconds, 2), 100*a.Difference)
+	if agrees && a.Known {
+		chance := ""
+		if !a.OK {
+			chance = ", by chance"
+		}
+		cpu += fmt.Sprintf("; %s s sampled, kernel counted %s s (%+.1f%%%s)", decimals(c.SampledSeconds, 2), decimals(c.ProcessSeconds, 2), 100*a.Difference, chance)
 	}
 	r.item("CPU", cpu)
 	if r.style.All || c.Lost > 0 {
@@ -115,11 +121,11 @@ func (r *report) quality() {
 			c.Samples, c.Lost, c.Truncated, c.Partial, plural(c.UnsymbolizedFrames, "frame")))
 	}
 	switch {
-	case a.OK:
+	case agrees:
 	case a.Known:
 		warning := fmt.Sprintf("The samples stand for %s s, but the kernel counted %s s (%+.1f%%). Likely reason: %s.",
 			decimals(c.SampledSeconds, 2), decimals(c.ProcessSeconds, 2), 100*a.Difference, a.Reason)
-		if decimals(c.total(), 2) != decimals(c.SampledSeconds, 2) {
+		if weighted {
 			warning += " Each kind of thread is shown with the time that the kernel counted for it."
 		}
 		r.warning(warning)

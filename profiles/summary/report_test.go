@@ -128,6 +128,18 @@ func TestReportFitsAScreen(t *testing.T) {
 	}
 }
 
+// TestReportSaysWhatIsChance: few samples are no reason to worry if all times are
+// the kernel's.
+func TestReportSaysWhatIsChance(t *testing.T) {
+	few := info
+	few.CPU.ProcessSeconds = 9.6
+	few.Weights = map[string]float64{"scheduler": 0.95}
+	report := render(t, broker(few), Style{}, "")
+	if strings.Contains(report, "WARNING") || !strings.Contains(report, "chance)") {
+		t.Errorf("not a quiet report:\n%s", report)
+	}
+}
+
 func TestReportSaysWhenTimesDisagree(t *testing.T) {
 	agreeing := render(t, broker(info), Style{}, "")
 	if strings.Contains(agreeing, "WARNING") || !strings.Contains(agreeing, "kernel counted 10.07 s (+0.3%)") {
