@@ -133,7 +133,7 @@ type TruthWorkload struct {
 type TruthTraffic struct {
 	Workload string  `json:"workload"`
 	Messages int     `json:"messages"`
-	Bytes    int     `json:"bytes"` // of the messages in external format
+	Bytes    int     `json:"bytes"` // of the messages, as they are between nodes, without control messages
 	Share    float64 `json:"share"` // of the bytes
 }
 

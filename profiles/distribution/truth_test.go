@@ -95,8 +95,7 @@ func observe(ctx context.Context, pid int) (t traffic, err error) {
 var applications = []string{"ae_exchange", "client_churn", "replication", "message_routing", "housekeeping"}
 
 // print prints measured/true shares of the bytes and of the messages. The
-// testbed counts messages as they would be without the cache of atoms, and no
-// links and monitors.
+// testbed counts no control messages, links and monitors.
 func print(scenario string, node int, t traffic, truth *testbed.Truth) {
 	sent, marked := map[string]sum{}, map[string]sum{}
 	var all, allMarked sum
