@@ -88,3 +88,29 @@ func TestFilesInADirectory(t *testing.T) {
 		t.Errorf("the file is not the profile: %v", err)
 	}
 }
+
+// FuzzUnmarshal: whatever is in a queue, and a profile comes out as it went in.
+func FuzzUnmarshal(f *testing.F) {
+	p := Profile{Kind: KindCPU, Labels: map[string]string{"a": "b"}, Start: time.Unix(1, 2), End: time.Unix(3, 4), Data: []byte("data")}
+	good, err := marshal(&p)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:7])
+	f.Add([]byte{255, 255, 255, 255, '{', '}'})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p, err := unmarshal(b)
+		if err != nil {
+			return
+		}
+		again, err := marshal(p)
+		if err != nil {
+			return // a time that JSON cannot have
+		}
+		q, err := unmarshal(again)
+		if err != nil || q.ID() != p.ID() {
+			t.Errorf("%+v became %+v, %v", p, q, err)
+		}
+	})
+}

@@ -17,7 +17,8 @@ type fault struct {
 	to       string
 
 	mu          sync.Mutex
-	up, down    int // bytes let through in each direction before the reset; -1 for all
+	slow        bool // 16 bytes every millisecond
+	up, down    int  // bytes let through in each direction before the reset; -1 for all
 	connections []net.Conn
 	upSeen      int // bytes that came of the client
 	downSeen    int
@@ -49,16 +50,19 @@ func (f *fault) serve() {
 		}
 		f.mu.Lock()
 		f.connections = append(f.connections, client, server)
-		up, down := f.up, f.down
+		up, down, slow := f.up, f.down, f.slow
 		f.mu.Unlock()
-		go f.copy(server, client, up, &f.upSeen)
-		go f.copy(client, server, down, &f.downSeen)
+		go f.copy(server, client, up, slow, &f.upSeen)
+		go f.copy(client, server, down, slow, &f.downSeen)
 	}
 }
 
 // copy lets so many bytes through and then resets both ends.
-func (f *fault) copy(to, from net.Conn, most int, seen *int) {
+func (f *fault) copy(to, from net.Conn, most int, slow bool, seen *int) {
 	buffer := make([]byte, 4096)
+	if slow {
+		buffer = buffer[:16]
+	}
 	for left := most; ; { // below 0 without a bound
 		if left == 0 {
 			abort(to)
@@ -70,6 +74,9 @@ func (f *fault) copy(to, from net.Conn, most int, seen *int) {
 			room = buffer[:min(left, len(buffer))]
 		}
 		n, err := from.Read(room)
+		if slow {
+			time.Sleep(time.Millisecond)
+		}
 		if n > 0 {
 			left -= n
 			f.mu.Lock()
@@ -185,6 +192,28 @@ func TestResetAtEveryByte(t *testing.T) {
 			}
 			t.Logf("%d bytes upwards, %d downwards: %d failed, %d delivered", up, down, failed, delivered)
 		})
+	}
+}
+
+// TestSlowConnection: a slow one is good enough within the time there is.
+func TestSlowConnection(t *testing.T) {
+	for _, kind := range remote {
+		s := newServer(t, kind, nil)
+		f := newFault(t, s.url)
+		f.mu.Lock()
+		f.slow = true
+		f.mu.Unlock()
+		c := s.config()
+		c.URL = strings.Replace(c.URL, s.url, f.url, 1)
+		if err := prepare(t, c, sample(t))(t.Context()); err != nil || len(s.all()) != 1 {
+			t.Errorf("%s: %v, %d arrived", kind, err, len(s.all()))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		var failure *Failure
+		if err := prepare(t, c, sample(t))(ctx); !errors.As(err, &failure) || failure.Final || failure.Reason != ReasonTimeout {
+			t.Errorf("%s: in too little time: %v", kind, err)
+		}
 	}
 }
 
