@@ -35,7 +35,6 @@ type beside struct {
 
 	mutex   sync.Mutex // guards what follows
 	traffic *traffic.Builder
-	stats   distribution.Stats // when it was opened
 	churn   *churn.Builder
 
 	last counts // at the end of the window before
@@ -47,6 +46,7 @@ type counts struct {
 	listeners map[netip.AddrPort]connections.Totals
 	signals   map[string]logs.Count
 	lost      map[string]uint64 // by what was lost
+	messages  distribution.Stats
 }
 
 // look opens what the configuration asks for.
@@ -57,12 +57,12 @@ func (v *vm) look() *beside {
 	if detail, ok := details[settings.Distribution]; ok {
 		d, err := distribution.Open(v.target, distribution.Options{Detail: detail})
 		if v.looked("traffic with other nodes", err) {
-			b.distribution, b.stats = d, d.Stats()
+			b.distribution = d
 			b.ended.Go(func() { v.looked("traffic with other nodes", d.Run(ctx, b.message)) })
 		}
 	}
-	if settings.Connections != off {
-		c, err := connections.Open(v.info.PID, connections.CountOnly)
+	if detail, ok := speech[settings.Connections]; ok {
+		c, err := connections.Open(v.info.PID, detail)
 		if v.looked("connections", err) {
 			b.connections = c
 			b.ended.Go(func() { v.looked("connections", c.Run(ctx, b.connection)) })
@@ -109,10 +109,14 @@ func (b *beside) connection(e connections.Event) {
 func (b *beside) read() counts {
 	c := counts{nodes: map[string]distribution.Total{}, listeners: map[netip.AddrPort]connections.Totals{}, signals: map[string]logs.Count{}, lost: map[string]uint64{}}
 	if b.distribution != nil {
-		totals, _ := b.distribution.Totals() // what there is of them
-		for _, t := range totals {
+		look := b.distribution.Latest()
+		for _, t := range look.Totals {
 			c.nodes[t.Node] = t
 		}
+		c.messages = look.Stats
+		c.lost["messages"] = look.Stats.Lost + look.Stats.Malformed
+		c.lost["messages_uncounted"] = look.Stats.Uncounted
+		c.lost["sockets"] = look.Stats.Missed
 	}
 	if b.connections != nil {
 		totals, _ := b.connections.Totals()
@@ -191,10 +195,10 @@ func (b *beside) cut(s *summary.Summary, start time.Time, duration time.Duration
 			totals = append(totals, t)
 		}
 		messages.Close()
-		s.Distribution = messages.Summary(b.vm.engine.config.Beside.Distribution, totals, b.stats)
-		if b.stats.Detail != distribution.Totals {
+		s.Distribution = messages.Summary(b.vm.engine.config.Beside.Distribution, totals, now.messages)
+		if now.messages.Detail != distribution.Totals {
 			p, err := messages.Profile(traffic.Info{
-				Version: agent.options.Version, PID: b.vm.info.PID, Node: node, Start: start, Duration: duration, Totals: totals, Stats: b.stats,
+				Version: agent.options.Version, PID: b.vm.info.PID, Node: node, Start: start, Duration: duration, Totals: totals, Stats: now.messages,
 			})
 			keep(upload.KindDistribution, p, err)
 		}
@@ -204,10 +208,12 @@ func (b *beside) cut(s *summary.Summary, start time.Time, duration time.Duration
 		for _, t := range window.listeners {
 			totals = append(totals, t)
 		}
-		s.Connections = opened.Summary(duration, totals, connections.Stats{Lost: window.lost["connections"]})
+		stats := b.connections.Stats()
+		stats.Lost, stats.Uncounted = window.lost["connections"], window.lost["connections_uncounted"]
+		s.Connections = opened.Summary(duration, totals, stats)
 		if !opened.Empty() {
 			p, err := opened.Profile(churn.Info{
-				Version: agent.options.Version, PID: b.vm.info.PID, Node: node, Start: start, Duration: duration, Totals: totals,
+				Version: agent.options.Version, PID: b.vm.info.PID, Node: node, Start: start, Duration: duration, Totals: totals, Stats: stats,
 			})
 			keep(upload.KindConnections, p, err)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/beamprof/beamprof/collector/connections"
 	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/attribution"
@@ -57,7 +58,7 @@ type Sampling struct {
 // Beside says what is looked at beside samples.
 type Beside struct {
 	Distribution string `yaml:"distribution"` // off; totals, without a probe in the VM; sampled or full, messages too
-	Connections  string `yaml:"connections"`  // off or totals
+	Connections  string `yaml:"connections"`  // off, totals, or full: what MQTT clients say first, too
 	Logs         string `yaml:"logs"`         // off or on
 }
 
@@ -66,12 +67,14 @@ const off = "off"
 
 var details = map[string]distribution.Detail{"totals": distribution.Totals, "sampled": distribution.Sampled, "full": distribution.Full}
 
+var speech = map[string]connections.Detail{"totals": connections.CountOnly, "full": connections.Full}
+
 func (b *Beside) check() error {
 	if _, ok := details[b.Distribution]; !ok && b.Distribution != off {
 		return fmt.Errorf("beside.distribution: %q is none of off, totals, sampled, full", b.Distribution)
 	}
-	if b.Connections != off && b.Connections != "totals" {
-		return fmt.Errorf("beside.connections: %q is neither off nor totals", b.Connections)
+	if _, ok := speech[b.Connections]; !ok && b.Connections != off {
+		return fmt.Errorf("beside.connections: %q is none of off, totals, full", b.Connections)
 	}
 	if b.Logs != off && b.Logs != "on" {
 		return fmt.Errorf("beside.logs: %q is neither off nor on", b.Logs)

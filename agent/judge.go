@@ -88,6 +88,21 @@ func joinConnections(to, c *summary.Connections, seconds float64) *summary.Conne
 		known.PeakPerSecond = max(known.PeakPerSecond, l.PeakPerSecond)
 		known.OpenedPerSecond = float64(known.Opened) / max(seconds, 1e-3)
 	}
+	if m := c.MQTT; m != nil {
+		if to.MQTT == nil {
+			to.MQTT = &summary.MQTT{}
+		}
+		sum := *to.MQTT // it is a window's, too
+		sum.Connects += m.Connects
+		sum.Connacks += m.Connacks
+		sum.Refused += m.Refused
+		sum.WithoutConnack += m.WithoutConnack
+		sum.Clients += m.Clients
+		sum.Repeated += m.Repeated
+		sum.TakenOver += m.TakenOver
+		sum.CleanSession += m.CleanSession
+		to.MQTT = &sum
+	}
 	return to
 }
 

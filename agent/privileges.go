@@ -12,10 +12,10 @@ import (
 // keptCapabilities are what the agent needs as long as it runs, since VMs may
 // come at any time: programs and perf events (CAP_SYS_ADMIN before Linux 5.8,
 // and to enter a container's network namespace), the memory and the files of
-// other users' processes, kernel symbols, output buffers, the limit on locked memory before
-// Linux 5.11.
+// other users' processes, kernel symbols, output buffers, what clients send,
+// the limit on locked memory before Linux 5.11.
 var keptCapabilities = []int{
-	unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH, unix.CAP_SYSLOG, unix.CAP_IPC_LOCK, unix.CAP_SYS_RESOURCE,
+	unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH, unix.CAP_SYSLOG, unix.CAP_IPC_LOCK, unix.CAP_NET_RAW, unix.CAP_SYS_RESOURCE,
 }
 
 // dropPrivileges gives up all other capabilities in all threads, and forbids to

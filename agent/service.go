@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -18,6 +19,11 @@ func Serve(ctx context.Context, path string, options Options) error {
 	config, err := Load(path)
 	if err != nil {
 		return err
+	}
+	// It needs a small part of one CPU; with more of them, each timer wakes threads
+	// that look for work.
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(1)
 	}
 	if err := dropPrivileges(); err != nil {
 		options.Log.Warn().Err(err).Msg("privileges that are not needed are kept")

@@ -3,7 +3,6 @@ package distribution
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +35,6 @@ type connectionKey struct {
 // connections follows the VM's connections to other nodes and their sockets:
 // the VM's own list says which there are, the kernel how much they carried.
 type connections struct {
-	mutex   sync.Mutex // totals may be asked for while connections are followed
 	target  *beam.Target
 	kernel  *sockets.Namespace
 	people  *people
@@ -104,8 +102,6 @@ func (c *connections) findListeners() {
 
 // follow looks for connections that came. first says that they are not new.
 func (c *connections) follow(first bool) error {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
 	list, err := c.target.Connections()
 	if err != nil && len(list) == 0 {
 		return err
@@ -164,9 +160,7 @@ func (c *connections) hear(until time.Time) error {
 	for {
 		gone, err := c.kernel.Closed(until)
 		if errors.Is(err, unix.ENOBUFS) {
-			c.mutex.Lock()
 			c.missed++
-			c.mutex.Unlock()
 			continue
 		}
 		if err != nil {
@@ -184,8 +178,6 @@ func (c *connections) hear(until time.Time) error {
 // lost notes a socket that went away: a known one, or one that came and went
 // between two looks at the VM's list and is told by its ports.
 func (c *connections) lost(s sockets.Socket) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
 	if known := c.cookies[s.ID.Cookie()]; known != nil {
 		known.socket.Sent, known.socket.Received, known.closed = s.Sent, s.Received, true
 		return
@@ -207,8 +199,6 @@ func (c *connections) lost(s sockets.Socket) {
 // while, so it does not matter if that is gone.
 func (c *connections) end() {
 	_ = c.follow(false)
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
 	for _, key := range c.order {
 		one := c.known[key]
 		if !one.known || one.closed {
@@ -222,8 +212,6 @@ func (c *connections) end() {
 
 // totals sums the connections up by node.
 func (c *connections) totals() (totals []Total) {
-	c.mutex.Lock()
-	defer c.mutex.Unlock()
 	index := map[string]int{}
 	add := func(one *connection) {
 		i, ok := index[one.node]

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/beamprof/beamprof/collector/beam"
@@ -64,6 +65,13 @@ type Session struct {
 	connections *connections
 	probes      *probes // nil if messages are not looked at
 	stats       Stats
+	latest      atomic.Pointer[Look]
+}
+
+// Look is what Totals and Stats return, at some time.
+type Look struct {
+	Totals []Total
+	Stats  Stats
 }
 
 // Open attaches to a VM. Counting begins with Run. Where probes are not
@@ -96,7 +104,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 const (
 	lookInterval = 200 * time.Millisecond
 	restInterval = 500 * time.Millisecond // without probes: there are no buffers to be emptied
-	hearTimeout  = 2 * time.Millisecond
+	hearTimeout  = 10 * time.Millisecond
 	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
 )
 
@@ -117,7 +125,9 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	for ctx.Err() == nil && failed == nil {
 		next := time.Now().Add(lookInterval)
 		if s.probes == nil {
-			failed = s.connections.hear(time.Now().Add(restInterval))
+			// The kernel tells of sockets of all processes that close: not one by one.
+			wait(ctx, time.Now().Add(restInterval))
+			failed = s.connections.hear(time.Now().Add(hearTimeout))
 		} else {
 			failed = errors.Join(s.probes.run(ctx, next, handle), s.connections.hear(time.Now().Add(hearTimeout)))
 		}
@@ -125,12 +135,31 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 		if errors.Is(s.connections.follow(false), memory.ErrExited) {
 			break
 		}
+		s.look()
 	}
 	if s.probes != nil {
 		failed = errors.Join(failed, s.probes.end(handle))
 	}
 	s.connections.end()
-	return errors.Join(failed, s.connections.hear(time.Now().Add(lastWords)))
+	failed = errors.Join(failed, s.connections.hear(time.Now().Add(lastWords)))
+	s.look()
+	return failed
+}
+
+// look notes what was counted, for other goroutines.
+func (s *Session) look() {
+	if totals, err := s.Totals(); err == nil {
+		s.latest.Store(&Look{totals, s.Stats()})
+	}
+}
+
+// Latest returns what was counted until a moment ago. Unlike Totals and Stats it
+// may be called while Run runs.
+func (s *Session) Latest() Look {
+	if l := s.latest.Load(); l != nil {
+		return *l
+	}
+	return Look{}
 }
 
 // wait waits until a time, or until ctx is done.
@@ -143,8 +172,8 @@ func wait(ctx context.Context, until time.Time) {
 	}
 }
 
-// Totals returns what was counted for each node, also while Run runs. It is
-// complete when Run has returned.
+// Totals returns what was counted for each node. It is complete when Run has
+// returned.
 func (s *Session) Totals() ([]Total, error) {
 	totals := s.connections.totals()
 	if s.probes == nil {
@@ -156,9 +185,7 @@ func (s *Session) Totals() ([]Total, error) {
 // Stats returns the counts of the session; complete when Run has returned.
 func (s *Session) Stats() Stats {
 	stats := s.stats
-	s.connections.mutex.Lock()
 	stats.Missed = s.connections.missed
-	s.connections.mutex.Unlock()
 	if s.probes != nil {
 		s.probes.fill(&stats)
 	}
