@@ -142,29 +142,28 @@ func (b *beside) read() counts {
 // since returns what was counted after before.
 func (c counts) since(before counts) counts {
 	d := counts{nodes: maps.Clone(c.nodes), listeners: maps.Clone(c.listeners), signals: maps.Clone(c.signals), lost: maps.Clone(c.lost)}
-	for node, b := range before.nodes {
-		t := d.nodes[node]
+	for node, t := range d.nodes {
+		b := before.nodes[node]
 		t.SentBytes -= min(b.SentBytes, t.SentBytes)
 		t.ReceivedBytes -= min(b.ReceivedBytes, t.ReceivedBytes)
 		t.SentMessages -= min(b.SentMessages, t.SentMessages)
 		t.ReceivedMessages -= min(b.ReceivedMessages, t.ReceivedMessages)
 		d.nodes[node] = t
 	}
-	for address, b := range before.listeners {
-		t := d.listeners[address]
+	for address, t := range d.listeners {
+		b := before.listeners[address]
 		t.Opened -= min(b.Opened, t.Opened)
 		t.Closed -= min(b.Closed, t.Closed)
 		t.ClosedByPeer -= min(b.ClosedByPeer, t.ClosedByPeer)
 		t.ClosedByTarget -= min(b.ClosedByTarget, t.ClosedByTarget)
 		d.listeners[address] = t
 	}
-	for signal, b := range before.signals {
-		count := d.signals[signal]
-		count.InWindow -= min(b.InWindow, count.InWindow)
+	for signal, count := range d.signals {
+		count.InWindow -= min(before.signals[signal].InWindow, count.InWindow)
 		d.signals[signal] = count
 	}
-	for what, n := range before.lost {
-		d.lost[what] -= min(n, d.lost[what])
+	for what, n := range d.lost {
+		d.lost[what] = n - min(before.lost[what], n)
 	}
 	return d
 }
@@ -235,10 +234,15 @@ func (v *vm) condenseLogs(signals map[string]logs.Count, duration time.Duration)
 	return all
 }
 
-// close ends all sessions.
-func (b *beside) close() {
+// end ends what is counted; the last window can be cut.
+func (b *beside) end() {
 	b.stop()
 	b.ended.Wait()
+}
+
+// close detaches all sessions.
+func (b *beside) close() {
+	b.end()
 	if b.distribution != nil {
 		b.vm.looked("traffic with other nodes", b.distribution.Close())
 	}

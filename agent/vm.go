@@ -176,8 +176,9 @@ func (v *vm) end(period *collection) {
 	v.cutting.Lock()
 	v.gone = true
 	stats, err := v.source.Remove()
-	v.beside.close()
+	v.beside.end()
 	v.add(v.window, stats)
+	v.beside.close()
 	v.cutting.Unlock()
 	if err != nil {
 		v.engine.agent.options.Log.Warn().Err(err).Msgf("the sampling of %s did not end well", v.name())
