@@ -13,14 +13,13 @@
 #define ESTABLISHED 1
 #define SYN_RECEIVED 3
 #define FIN_WAIT_1 4
-#define CLOSED 7
 #define CLOSE_WAIT 8
 #define LISTENING 10
 
 #define INET6 10 /* AF_INET6 */
 
-/* The head of struct sock_common (include/net/sock.h), the same from 3.13 to
- * 6.18 with network namespaces and IPv6; checked when the probe is set up. */
+/* The head of struct sock_common (include/net/sock.h) in kernels with network
+ * namespaces and IPv6; checked when the probe is set up. */
 struct sock_head {
 	__u32 remote4, local4; /* network order */
 	__u32 hash;
