@@ -2,6 +2,7 @@ package connections
 
 import (
 	"context"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -23,12 +24,19 @@ type watched struct {
 // watch begins to look at the listeners that a process has now.
 func watch(t testing.TB, pid int) *watched {
 	t.Helper()
+	return watchWithin(t, pid, math.Inf(1)) // no test depends on how fast the machine is
+}
+
+// watchWithin is watch with a budget for the filter.
+func watchWithin(t testing.TB, pid int, budget float64) *watched {
+	t.Helper()
 	testsupport.RequireBPF(t)
 	s, err := Open(pid, Full)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
+	s.packets.budget = budget
 	ctx, stop := context.WithCancel(t.Context())
 	w := &watched{Session: s, t: t, stop: stop, done: make(chan error, 1)}
 	running := make(chan bool)

@@ -364,3 +364,25 @@ func TestSecretsStayInTheKernel(t *testing.T) {
 		t.Errorf("%d ids were seen, want %d", ids, 2*connects)
 	}
 }
+
+// A filter that costs too much is taken out, and that is said; connections are
+// counted all the same.
+func TestBudget(t *testing.T) {
+	l := listen(t, "tcp4", "127.0.0.1:0")
+	go broker(l)
+	w := watchWithin(t, os.Getpid(), -1)
+	for deadline := time.Now().Add(10 * time.Second); w.Stats().NoSpeech == nil; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it stays")
+		}
+	}
+	connect(t, "tcp4", l.Addr().String(), connectPacket{level: 4, id: "unheard"}.bytes())
+	time.Sleep(50 * time.Millisecond)
+	w.stop()
+	if err := <-w.done; err != nil {
+		t.Fatal(err)
+	}
+	if all := w.closedConnections(); len(all) != 1 || all[0].Connect != nil || all[0].Opened == 0 {
+		t.Errorf("%+v", all)
+	}
+}

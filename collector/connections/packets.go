@@ -15,13 +15,14 @@ import (
 type packets struct {
 	program *bpf.MQTTProgram
 	socket  int // -1: closed
+	budget  float64
 	counts  bpf.PacketCounts
 	looked  time.Time
 }
 
 // openPackets opens the socket. No packet passes the filter before start.
 func openPackets(pid int, programs *bpf.ConnectionPrograms) (_ *packets, err error) {
-	p := &packets{socket: -1}
+	p := &packets{socket: -1, budget: budget}
 	if p.program, err = bpf.LoadMQTT(programs); err != nil {
 		return nil, err
 	}
@@ -75,9 +76,9 @@ func (p *packets) look() error {
 	}
 	cost += time.Duration(packets/2) * sentCost
 	p.counts, p.looked = counts, time.Now()
-	if share := cost.Seconds() / elapsed.Seconds(); share > budget {
+	if share := cost.Seconds() / elapsed.Seconds(); share > p.budget {
 		p.stop()
-		return fmt.Errorf("%.0f packets/s cost %.1f%% of a core, more than %.0f%%", float64(packets)/elapsed.Seconds(), 100*share, 100*budget)
+		return fmt.Errorf("%.0f packets/s cost %.1f%% of a core, more than %.0f%%", float64(packets)/elapsed.Seconds(), 100*share, 100*p.budget)
 	}
 	return nil
 }
