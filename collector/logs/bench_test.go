@@ -2,7 +2,6 @@ package logs
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -95,7 +94,7 @@ func BenchmarkFollow(b *testing.B) {
 				r := s.Result().Files[0]
 				b.ReportMetric(float64(r.Lines)/seconds, "lines/s")
 				if r.Skipped > 0 || r.Lines != perSecond*seconds {
-					b.Error(fmt.Sprintf("%+v", r))
+					b.Errorf("%+v", r)
 				}
 			}
 		})
