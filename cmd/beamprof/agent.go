@@ -58,16 +58,18 @@ func (a *app) agent(ctx context.Context, path string) error {
 }
 
 func (a *app) configCommand() *cli.Command {
+	// At both levels: see permute.
+	flags := []cli.Flag{&cli.StringFlag{Name: "config", Usage: "what is in `FILE` (default: what an empty file means)"}}
 	show := &cli.Command{
 		Name: "print", Usage: "prints the agent's configuration with all defaults", UsageText: "beamprof config print [--config FILE]",
 		Description: "Secrets are not shown.\n\nExample:\n   beamprof config print > agent.yaml",
-		Flags:       []cli.Flag{&cli.StringFlag{Name: "config", Usage: "what is in `FILE` (default: what an empty file means)"}},
+		Flags:       flags,
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
 			config := agent.Defaults()
-			if path := c.String("config"); path != "" {
+			if path := logOption(c, "config"); path != "" {
 				var err error
 				if config, err = agent.Load(path); err != nil {
 					return &codeError{exitUsage, err}
@@ -79,6 +81,7 @@ func (a *app) configCommand() *cli.Command {
 	return &cli.Command{
 		Name: "config", Usage: "prints the agent's configuration", UsageText: "beamprof config print [--config FILE]",
 		Description: "Example:\n   beamprof config print --config /etc/beamprof/agent.yaml",
+		Flags:       flags,
 		Subcommands: []*cli.Command{show},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

@@ -138,20 +138,12 @@ func peakMemory(pid int) int {
 func (w *watcher) findPrograms(pid int) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
-	infos, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
-	for _, name := range infos {
-		text, _ := os.ReadFile(name)
-		_, rest, ok := strings.Cut(string(text), "\nprog_id:")
-		if !ok {
+	for _, id := range programsOf(pid) {
+		if _, held := w.programs[id]; held {
 			continue
 		}
-		value, _, _ := strings.Cut(strings.TrimSpace(rest), "\n")
-		id, err := strconv.ParseUint(value, 10, 32)
-		if _, held := w.programs[ebpf.ProgramID(id)]; err != nil || held {
-			continue
-		}
-		if program, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); err == nil {
-			w.programs[ebpf.ProgramID(id)] = program
+		if program, err := ebpf.NewProgramFromID(id); err == nil {
+			w.programs[id] = program
 		}
 	}
 }
