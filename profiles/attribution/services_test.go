@@ -242,7 +242,7 @@ func (r *running) connect(id string) (*mqttClient, error) {
 	body := append([]byte("\x00\x04MQTT\x04\xc2\x00\x3c"), mqttString(id)...)
 	body = append(append(body, mqttString(strings.ReplaceAll(r.user, "%s", id))...), mqttString("guest")...)
 	answer := make([]byte, 4)
-	if err := c.packet(0x10, body); err == nil {
+	if err = c.packet(0x10, body); err == nil {
 		_, err = io.ReadFull(c, answer)
 	}
 	if err == nil && answer[3] != 0 {
