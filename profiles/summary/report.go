@@ -76,6 +76,7 @@ func (s *Summary) Report(w io.Writer, style Style, profile string) error {
 type report struct {
 	*Summary
 	page
+	nodes int // that the diagnosis is of; 0 is 1
 }
 
 func (r *report) header() {

@@ -19,7 +19,7 @@ const (
 // what their evidence is together. profiles are the paths of their CPU
 // profiles, empty where there is none.
 func (c *Cluster) Report(w io.Writer, style Style, profiles []string) error {
-	r := report{Summary: &Summary{Diagnosis: c.Diagnosis}, page: page{style: style.bounded()}}
+	r := report{Summary: &Summary{Diagnosis: c.Diagnosis}, page: page{style: style.bounded()}, nodes: len(c.Nodes)}
 	r.line(r.bold(fmt.Sprintf("A cluster: %s", plural(len(c.Nodes), "node"))))
 	for _, warning := range c.Warnings {
 		r.warning(text.Clean(warning))

@@ -35,6 +35,7 @@ func (r *report) diagnosis() {
 		case i > 0:
 			detail = laterDetail
 		}
+		detail.evidence *= min(max(r.nodes, 1), maxNodes) // each node has some
 		verdict := r.paint(verdictColor[d.Verdict], text.Pad(text.Clean(d.Verdict), verdictWidth))
 		cause := text.Clean(strings.ReplaceAll(d.Cause, "_", " "))
 		if !open && !r.style.All {
