@@ -90,7 +90,7 @@ func (e *engine) attach(ctx context.Context, c beam.Candidate) error {
 
 // refuse notes that a VM cannot be profiled, and says so once.
 func (e *engine) refuse(c beam.Candidate, err error) {
-	r := refusal{again: time.Now().Add(3 * e.config.Targets.Interval)}
+	r := refusal{again: time.Now().Add(retryAfter)}
 	switch {
 	case errors.Is(err, beam.ErrStarting):
 		r.reason, r.again = "starting", time.Time{}
