@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -224,12 +225,23 @@ func scrape(t *testing.T, r *running, one, two *testsupport.VM) {
 	}
 	// Two at once are answered, a third is not.
 	var taking sync.WaitGroup
+	var refused atomic.Bool
+	defer taking.Wait()
+	defer refused.Store(true)
 	for range 2 {
-		taking.Go(func() { r.get(t, "/debug/pprof/profile?seconds=3") })
+		taking.Go(func() {
+			for !refused.Load() {
+				if code, _ := r.get(t, "/debug/pprof/profile?seconds=2"); code == http.StatusServiceUnavailable {
+					refused.Store(true)
+				}
+			}
+		})
 	}
 	eventually(t, "a scrape that is one too many", func() bool {
-		code, _ := r.get(t, "/debug/pprof/profile?seconds=1")
-		return code == http.StatusServiceUnavailable
+		if code, _ := r.get(t, "/debug/pprof/profile?seconds=1"); code == http.StatusServiceUnavailable {
+			refused.Store(true)
+		}
+		return refused.Load()
 	})
 	taking.Wait()
 	_, body = r.get(t, "/metrics")
