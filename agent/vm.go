@@ -104,9 +104,9 @@ func (v *vm) run(ctx context.Context) {
 		// A window that ends a little early counts: the next one is a whole one later.
 		if time.Since(began) > settings.Profile-settings.Window/2 {
 			began = time.Now()
-			next := v.collect()
-			v.upload(period)
-			period = next
+			ended := period
+			period = v.next(ended)
+			v.upload(ended)
 			v.renew()
 		}
 	}
@@ -128,6 +128,16 @@ func (v *vm) collect() *collection {
 	defer v.cutting.Unlock()
 	v.collections[c] = true
 	return c
+}
+
+// next ends a collection and begins one that goes on from there.
+func (v *vm) next(c *collection) *collection {
+	next := &collection{}
+	v.cutting.Lock()
+	defer v.cutting.Unlock()
+	delete(v.collections, c)
+	v.collections[next] = true
+	return next
 }
 
 // finish ends a collection.
@@ -234,9 +244,8 @@ func (v *vm) labels() map[string]string {
 	return labels
 }
 
-// upload hands a collection to the sinks.
+// upload hands a collection that has ended to the sinks.
 func (v *vm) upload(c *collection) {
-	v.finish(c)
 	if c.summary != nil {
 		v.engine.agent.metrics.judge(v, diagnosis.Of([]*summary.Summary{c.summary}, v.rules))
 	}
