@@ -152,8 +152,9 @@ func (c *Source) measure() {
 	}
 }
 
-// count ends the window: what the kernel side saw and we did not is lost. A
-// tick that comes between measure and count is made up for by the next window.
+// count ends the window: what the kernel side saw and we did not is lost. What
+// was measured has to be handled before; ticks that came meanwhile are more, and
+// the next window makes up for them.
 func (c *Source) count() {
 	c.handled += c.stats.Samples + c.stats.Malformed
 	if missing := c.handled + c.lost; c.seen > missing {
@@ -216,6 +217,7 @@ func (c *Source) Cut(handle func(*collector.Sample)) (ended Stats, err error) {
 	c.sampler.do(func() {
 		if c.sampler.running {
 			c.measure()
+			err = c.sampler.batch(time.Now()) // what was ticked until then is handled, or lost
 			c.count()
 		}
 		ended = c.stats
@@ -224,7 +226,7 @@ func (c *Source) Cut(handle func(*collector.Sample)) (ended Stats, err error) {
 		c.times = c.times.next()
 		c.decoder.forget()
 		if c.exited {
-			err = ErrTargetExited
+			err = errors.Join(ErrTargetExited, err)
 		}
 	})
 	return ended, err
