@@ -227,7 +227,7 @@ func checkSenders(t *testing.T, s *session) {
 	t.Helper()
 	wrong := map[string]int{}
 	for i, m := range s.messages {
-		if m.Received || m.Operation != "reg_send" || m.RequestType != "call" && m.RequestType != "cast" || m.Request == "seen" {
+		if m.Received || m.Operation != "reg_send" || m.RequestType != "call" && m.RequestType != "cast" || m.Destination != "traffic_server" || m.Request == "seen" {
 			continue
 		}
 		if m.Sender == nil || m.Sender.Process == nil && m.Sender.Partial || !strings.Contains(s.senders[i], "traffic:c") {
