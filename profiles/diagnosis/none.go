@@ -7,8 +7,9 @@ import (
 	"github.com/beamprof/beamprof/profiles/summary"
 )
 
-// none judges what is left: it is as likely as the others are unlikely. That an
-// idle VM spins a little is no cause of anything.
+// none judges what is left: it is as likely as the others are unlikely. That
+// schedulers spin between short pieces of work is no trouble, unless it is likely
+// to be what the CPU is used for.
 func none(e *evidence, c *attribution.Cause) *finding {
 	f := &finding{verdict: summary.VerdictLikely}
 	idle := true
@@ -32,7 +33,7 @@ func none(e *evidence, c *attribution.Cause) *finding {
 		switch {
 		case other.verdict == summary.VerdictLikely:
 			f.verdict = summary.VerdictUnlikely
-		case f.verdict == summary.VerdictUnlikely, idle && other.spinning:
+		case f.verdict == summary.VerdictUnlikely, other.spinning && (idle || other.verdict == summary.VerdictPossible):
 		case other.verdict == summary.VerdictPossible:
 			f.verdict = summary.VerdictPossible
 		case other.verdict == summary.VerdictUnknown && f.verdict == summary.VerdictLikely:
