@@ -204,7 +204,8 @@ func (c *connections) end() {
 		if !one.known || one.closed {
 			continue
 		}
-		if now, err := c.kernel.Look(one.socket.Family, one.socket.ID); err == nil {
+		// A socket that waits for its peer's last packets (TIME_WAIT) has no counts any more.
+		if now, err := c.kernel.Look(one.socket.Family, one.socket.ID); err == nil && now.Sent >= one.socket.Sent && now.Received >= one.socket.Received {
 			one.socket = now
 		}
 	}
