@@ -309,7 +309,10 @@ func TestSampled(t *testing.T) {
 			t.Fatalf("%+v, %v", totals, err)
 		}
 		stats := s.Stats()
-		if sent := float64(totals[0].SentMessages) / (rounds * each); sent < 0.99 || sent > 1.02 {
+		// When full detail gives way to slices, what is sent in the tenth of a
+		// second until then may be counted by neither way of counting.
+		least := map[Detail]float64{Sampled: 0.99, Full: 0.95}[detail]
+		if sent := float64(totals[0].SentMessages) / (rounds * each); sent < least || sent > 1.02 {
 			t.Errorf("%d messages sent, %d counted", rounds*each, totals[0].SentMessages)
 		}
 		var writes, casts float64
