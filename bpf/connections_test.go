@@ -2,26 +2,16 @@ package bpf
 
 import (
 	"errors"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
 )
 
-// connectionPrograms loads the programs, or skips as load does.
+// connectionPrograms loads the programs, or skips as loaded does.
 func connectionPrograms(t testing.TB) *ConnectionPrograms {
 	t.Helper()
 	p, err := LoadConnections()
-	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && os.Getenv("BEAMPROF_REQUIRE_BPF") != "1" {
-		t.Skipf("SKIP: loading BPF programs needs root: %v", err)
-	}
-	var verifier *ebpf.VerifierError
-	if errors.As(err, &verifier) {
-		t.Fatalf("%+v", verifier)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	loaded(t, err)
 	t.Cleanup(func() { p.Close() })
 	return p
 }

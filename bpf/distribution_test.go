@@ -1,8 +1,6 @@
 package bpf
 
 import (
-	"errors"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -10,16 +8,7 @@ import (
 
 func TestLoadDistribution(t *testing.T) {
 	p, err := LoadDistribution(Distribution{Pid: 1})
-	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && os.Getenv("BEAMPROF_REQUIRE_BPF") != "1" {
-		t.Skipf("SKIP: loading BPF programs needs root: %v", err)
-	}
-	var verifier *ebpf.VerifierError
-	if errors.As(err, &verifier) {
-		t.Fatalf("%+v", verifier)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	loaded(t, err)
 	defer p.Close()
 	for _, program := range []*ebpf.Program{p.Sent, p.Received} {
 		info, err := program.Info()

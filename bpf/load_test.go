@@ -8,11 +8,10 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// load loads the programs, or skips where the machine does not allow it; with
-// BEAMPROF_REQUIRE_BPF=1 that is a failure.
-func load(t testing.TB) *Programs {
+// loaded checks that programs were loaded, or skips where the machine does not
+// allow it; with BEAMPROF_REQUIRE_BPF=1 that is a failure.
+func loaded(t testing.TB, err error) {
 	t.Helper()
-	p, err := Load()
 	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 && os.Getenv("BEAMPROF_REQUIRE_BPF") != "1" {
 		t.Skipf("SKIP: loading BPF programs needs root: %v", err)
 	}
@@ -23,6 +22,12 @@ func load(t testing.TB) *Programs {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func load(t testing.TB) *Programs {
+	t.Helper()
+	p, err := Load()
+	loaded(t, err)
 	t.Cleanup(func() { p.Close() })
 	return p
 }
