@@ -168,12 +168,22 @@ func (c counts) since(before counts) counts {
 	return d
 }
 
-// cut ends a window: it puts its part into the summary, counts, and returns the
-// profiles by kind.
-func (b *beside) cut(s *summary.Summary, start time.Time, duration time.Duration) (map[string]*profile.Profile, error) {
+// cutMessages ends a window's messages and begins the next one's.
+func (b *beside) cutMessages() *traffic.Builder {
 	b.mutex.Lock()
-	messages, opened := b.traffic, b.churn
-	b.traffic, b.churn = traffic.NewBuilder(b.vm.rules), opened.Next()
+	messages := b.traffic
+	b.traffic = traffic.NewBuilder(b.vm.rules)
+	b.mutex.Unlock()
+	messages.Close()
+	return messages
+}
+
+// cut ends a window: it puts its part, of which messages are cut already, into
+// the summary, counts, and returns the profiles by kind.
+func (b *beside) cut(messages *traffic.Builder, s *summary.Summary, start time.Time, duration time.Duration) (map[string]*profile.Profile, error) {
+	b.mutex.Lock()
+	opened := b.churn
+	b.churn = opened.Next()
 	now := b.read()
 	window := now.since(b.last)
 	b.last = now
@@ -193,7 +203,6 @@ func (b *beside) cut(s *summary.Summary, start time.Time, duration time.Duration
 		for _, t := range window.nodes {
 			totals = append(totals, t)
 		}
-		messages.Close()
 		s.Distribution = messages.Summary(b.vm.engine.config.Beside.Distribution, totals, now.messages)
 		if now.messages.Detail != distribution.Totals {
 			p, err := messages.Profile(traffic.Info{

@@ -12,9 +12,11 @@ import (
 	"github.com/google/pprof/profile"
 
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/diagnosis"
+	traffic "github.com/beamprof/beamprof/profiles/distribution"
 	"github.com/beamprof/beamprof/profiles/summary"
 	"github.com/beamprof/beamprof/profiles/text"
 	"github.com/beamprof/beamprof/profiles/upload"
@@ -70,10 +72,14 @@ func (v *vm) name() string {
 }
 
 func (v *vm) newWindow() *window.CPU {
-	return window.New(window.Options{
+	w := window.New(window.Options{
 		Version: v.engine.agent.options.Version, Kernel: v.engine.agent.kernel, Info: v.info,
 		Frequency: v.engine.config.Sampling.Frequency, Rules: v.rules,
 	})
+	if detail, ok := details[v.engine.config.Beside.Distribution]; ok && detail != distribution.Totals {
+		w.AwaitMessages()
+	}
+	return w
 }
 
 // run ends windows and makes profiles of them, until ctx is done or the VM ends.
@@ -164,13 +170,20 @@ func (v *vm) cut() error {
 
 // add adds a window that ended.
 func (v *vm) add(w *window.CPU, stats sampler.Stats) {
+	var messages *traffic.Builder
+	if v.beside != nil {
+		messages = v.beside.cutMessages()
+		for peer, costs := range messages.Costs() {
+			w.CountMessages(peer, costs)
+		}
+	}
 	w.Close()
 	s := w.Summary(stats, "")
 	v.engine.agent.metrics.window(v, s, stats)
 	profiles := map[string]*profile.Profile{}
 	var err error
 	if v.beside != nil {
-		profiles, err = v.beside.cut(s, stats.Start, stats.Duration)
+		profiles, err = v.beside.cut(messages, s, stats.Start, stats.Duration)
 	}
 	cpu, failed := w.Profile(stats)
 	if failed == nil {
