@@ -14,10 +14,13 @@ import (
 )
 
 type codeCodeRecord struct {
-	_    structs.HostLayout
-	Type uint32
-	Pid  uint32
-	Time uint64
+	_      structs.HostLayout
+	Type   uint32
+	Pid    uint32
+	Time   uint64
+	Entry  uint64
+	Action uint32
+	Unused uint32
 }
 
 type codeTarget struct {
@@ -38,6 +41,7 @@ type codeTarget struct {
 	PidIndexMask      uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
+	JitDescriptor     uint64
 	Samples           uint64
 }
 

@@ -96,6 +96,7 @@ type connectionsTarget struct {
 	PidIndexMask      uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
+	JitDescriptor     uint64
 	Samples           uint64
 }
 

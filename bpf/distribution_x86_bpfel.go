@@ -99,6 +99,7 @@ type distributionTarget struct {
 	PidIndexMask      uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
+	JitDescriptor     uint64
 	Samples           uint64
 }
 

@@ -98,6 +98,7 @@ type mqttTarget struct {
 	PidIndexMask      uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
+	JitDescriptor     uint64
 	Samples           uint64
 }
 

@@ -130,6 +130,7 @@ type samplerTarget struct {
 	PidIndexMask      uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
+	JitDescriptor     uint64
 	Samples           uint64
 }
 

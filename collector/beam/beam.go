@@ -27,12 +27,13 @@ import (
 // use.
 type Target struct {
 	Info
-	Memory      *memory.Process
-	Layout      *Layout
-	Code        *jit.Table
-	Schedulers  []Scheduler // normal, dirty CPU, dirty I/O, each kind by number
-	NormalExit  uint64      // return address at the root of every Erlang stack
-	FrameLayout int         // 0: return addresses only; 1: frame pointers too
+	Memory         *memory.Process
+	Layout         *Layout
+	Code           *jit.Table
+	CodeDescriptor uint64      // address of __jit_debug_descriptor
+	Schedulers     []Scheduler // normal, dirty CPU, dirty I/O, each kind by number
+	NormalExit     uint64      // return address at the root of every Erlang stack
+	FrameLayout    int         // 0: return addresses only; 1: frame pointers too
 
 	image     *image
 	threads   map[int]thread // by tid
@@ -142,6 +143,7 @@ func (t *Target) readCode() error {
 		return fmt.Errorf("%w: it has no list of its JIT code", ErrUnsupported)
 	}
 	var err error
+	t.CodeDescriptor = descriptor
 	t.Code, err = jit.Open(t.Memory, descriptor)
 	switch {
 	case t.Code != nil && errors.Is(err, jit.ErrIncomplete):
@@ -155,8 +157,8 @@ func (t *Target) readCode() error {
 	return nil
 }
 
-// refreshCode reads the code that was loaded since the last time.
-func (t *Target) refreshCode() error {
+// RefreshCode takes in the code that was loaded and removed since the last time.
+func (t *Target) RefreshCode() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
 		return fmt.Errorf("read the clock: %w", err)

@@ -64,7 +64,7 @@ func (t *Target) checkProcesses() ([]Check, error) {
 	for round := range checkRounds {
 		if round > 0 {
 			time.Sleep(time.Millisecond << round)
-			if err := t.refreshCode(); err != nil {
+			if err := t.RefreshCode(); err != nil {
 				return nil, err
 			}
 		}

@@ -44,32 +44,64 @@ func (s *Sampler) flush() {
 	if len(s.pending.records) == 0 {
 		return
 	}
-	for _, source := range s.sources {
-		source.looked = false
-		if source.codeProbe == nil {
-			source.refreshCode(s.flushed)
-		}
-	}
 	s.pending.sort()
-	s.unnamed = s.unnamed[:0]
+	s.refreshCode()
+	late := s.late[:0]
 	for _, p := range s.pending.records {
-		s.flushed = max(s.flushed, p.time)
+		if !s.handleRecord(p, false) {
+			late = append(late, p)
+		}
+	}
+	for _, source := range s.sources {
+		if source.codeChanged { // begin with the names of then
+			source.decoder.frames.forgetJIT()
+		}
+	}
+	for _, p := range late {
+		s.handleRecord(p, true)
+	}
+	s.late = late
+	s.pending.reset()
+}
+
+// refreshCode takes in the code that came or went during the batch: one look is
+// enough, as what is known afterwards knows its time.
+func (s *Sampler) refreshCode() {
+	for _, p := range s.pending.records {
 		raw := s.pending.bytes[p.from:p.to]
-		switch recordType(raw) {
-		case bpf.RecordCode:
+		if recordType(raw) == bpf.RecordCode {
 			if source := s.sources[binary.NativeEndian.Uint32(raw[4:])]; source != nil {
-				source.refreshCode(p.time)
-			}
-		case bpf.RecordSample:
-			if !s.one(raw, false) {
-				s.unnamed = append(s.unnamed, p)
+				source.codeEvent(raw)
 			}
 		}
 	}
-	for _, p := range s.unnamed {
-		s.one(s.pending.bytes[p.from:p.to], true)
+	newest := s.pending.records[len(s.pending.records)-1].time
+	for _, source := range s.sources {
+		source.looked, source.codeChanged = false, len(source.codeEvents) > 0
+		switch {
+		case source.codeProbe == nil:
+			source.refreshCode(s.flushed)
+		case source.codeChanged:
+			source.refreshCode(newest)
+		}
 	}
-	s.pending.reset()
+	s.flushed = max(s.flushed, newest)
+}
+
+// handleRecord handles one record. Unless it is the last chance, it reports false
+// if the record is to be handled once more, when all others are.
+func (s *Sampler) handleRecord(p pendingRecord, last bool) bool {
+	raw := s.pending.bytes[p.from:p.to]
+	switch recordType(raw) {
+	case bpf.RecordCode: // what has an address is another function from here on
+		if source := s.sources[binary.NativeEndian.Uint32(raw[4:])]; source != nil {
+			source.decoder.frames.forgetJIT()
+		}
+		return last
+	case bpf.RecordSample:
+		return s.one(raw, last)
+	}
+	return true
 }
 
 // one handles one sample. Unless it is the last chance, it reports false if the

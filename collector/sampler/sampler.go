@@ -48,7 +48,7 @@ type Sampler struct {
 	reader  *perf.Reader
 	raw     perf.Record
 	pending pending
-	unnamed []pendingRecord // of pending: samples of processes without a name
+	late    []pendingRecord // of pending: samples of processes without a name, and changes of code
 	record  record
 	flushed uint64 // time of the newest record handled
 }

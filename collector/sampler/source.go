@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -10,21 +11,24 @@ import (
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/beam/jit"
 	"github.com/beamprof/beamprof/collector/native"
 )
 
 // Source is one VM that is sampled, from Add to Remove. Its samples are counted
 // in windows without gaps between them: see Cut.
 type Source struct {
-	sampler   *Sampler
-	target    *beam.Target
-	codeProbe link.Link // nil if uprobes are not possible: the code list is polled
-	space     *native.Space
-	decoder   *decoder
-	handle    func(*collector.Sample)
-	looked    bool // for new mappings, since the last flush
-	exited    bool
-	exit      func() // called once when the VM was found to have ended, if not nil
+	sampler     *Sampler
+	target      *beam.Target
+	codeProbe   link.Link   // nil if uprobes are not possible: the code list is polled
+	codeEvents  []jit.Event // of this flush
+	codeChanged bool        // in this flush
+	space       *native.Space
+	decoder     *decoder
+	handle      func(*collector.Sample)
+	looked      bool // for new mappings, since the last flush
+	exited      bool
+	exit        func() // called once when the VM was found to have ended, if not nil
 
 	stats   Stats        // of this window
 	base    processTimes // when it began
@@ -108,7 +112,7 @@ func (c *Source) kernelTarget() bpf.Target {
 		ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
 		DictionaryMask: uint32(l.Dictionary.SizeMask), DictionarySize: uint32(l.Dictionary.UsedSlots), DictionarySlots: uint32(l.Dictionary.Slots),
 		ProcessSlots: c.target.ProcessSlots(), PidIndexShift: uint32(l.PID.IndexShift), PidIndexMask: c.target.ProcessIndexMask(),
-		InitialCall: initialCall,
+		InitialCall: initialCall, JitDescriptor: c.target.CodeDescriptor,
 	}
 }
 
@@ -121,7 +125,10 @@ func (c *Source) start() error {
 	}
 	c.base, c.last = times, times
 	c.times = newThreadTimes(c.target.PID, c.sampler.options.Frequency)
-	return c.sampler.programs.AddTarget(c.target.PID, c.kernelTarget())
+	if err := c.sampler.programs.AddTarget(c.target.PID, c.kernelTarget()); err != nil {
+		return err
+	}
+	return c.target.RefreshCode() // what came before the kernel side tells of it
 }
 
 // stop ends the sampling. What was sampled until then is still to be handled;
@@ -202,11 +209,25 @@ func (c *Source) sample(r *record, last bool) bool {
 
 func (c *Source) malformed() { c.stats.Malformed++ }
 
+// codeEvent keeps what the kernel side told of JIT code, for refreshCode.
+func (c *Source) codeEvent(raw []byte) {
+	var r bpf.CodeRecord
+	if n, err := binary.Decode(raw, binary.NativeEndian, &r); err != nil || n != binary.Size(r) {
+		c.stats.Malformed++
+		return
+	}
+	c.codeEvents = append(c.codeEvents, jit.Event{Time: r.Time, Entry: r.Entry, Removed: r.Action == codeGoes})
+}
+
+// codeGoes is enum jit_actions' JIT_UNREGISTER_FN of GDB's JIT interface.
+const codeGoes = 2
+
 // refreshCode looks for JIT code that came or went by the time at.
 func (c *Source) refreshCode(at uint64) {
-	if _, err := c.target.Code.Refresh(at); err != nil {
+	if _, err := c.target.Code.Refresh(at, c.codeEvents...); err != nil {
 		c.stats.CodeErrors++
 	}
+	c.codeEvents = c.codeEvents[:0]
 }
 
 // Cut ends the window and begins the next one, whose samples go to handle. No

@@ -37,7 +37,7 @@ func (g *generation) at(at uint64) *module {
 	var possible *module
 	for ; g != nil; g = g.older {
 		life := g.module.life
-		if life.since <= at {
+		if life.since.Load() <= at {
 			if until := life.until.Load(); until != 0 && until <= at {
 				break
 			}
@@ -59,6 +59,27 @@ func (g *generation) over(m *module) *generation {
 		g = g.newest(MaxGenerations - 1)
 	}
 	return &generation{module: m, older: g, depth: g.depth + 1}
+}
+
+// under returns the list with all of a newer one.
+func (g *generation) under(newer *generation) *generation {
+	if newer == nil {
+		return g
+	}
+	return g.under(newer.older).over(newer.module)
+}
+
+// equal tells whether two lists have the same modules.
+func (g *generation) equal(other *generation) bool {
+	for ; g != nil && other != nil; g, other = g.older, other.older {
+		if g == other {
+			return true
+		}
+		if g.module != other.module {
+			return false
+		}
+	}
+	return g == other
 }
 
 // newest returns a copy of the list cut to n.
@@ -130,8 +151,8 @@ func (h *byRank) Pop() any {
 	return last
 }
 
-// layer returns the addresses that modules cover, each with the newest there
-// only: they were registered at the same time, so no older one can be found.
+// layer returns the addresses that modules cover, each with those there, but for
+// those that came at the same time as a newer one: no time finds them.
 func layer(newestFirst []*module) []segment {
 	var starts []ranked
 	var points []uint64 // where a module starts or ends
@@ -151,23 +172,40 @@ func layer(newestFirst []*module) []segment {
 			heap.Push(&here, starts[0])
 			starts = starts[1:]
 		}
-		for len(here) > 0 {
-			if _, end := here[0].module.bounds(); end > point {
-				break
-			}
-			heap.Pop(&here)
-		}
-		if len(here) == 0 {
+		newest := here.at(point)
+		if newest == nil {
 			continue
 		}
-		newest := here[0].module
-		if n := len(segments); n > 0 && segments[n-1].end == point && segments[n-1].newest.module == newest {
+		if n := len(segments); n > 0 && segments[n-1].end == point && segments[n-1].newest.equal(newest) {
 			segments[n-1].end = points[i+1]
 			continue
 		}
-		segments = append(segments, segment{point, points[i+1], &generation{module: newest}})
+		segments = append(segments, segment{point, points[i+1], newest})
 	}
 	return segments
+}
+
+// maxOverlap bounds how many modules of one look are considered at one place.
+const maxOverlap = 4 * MaxGenerations
+
+// at returns the modules of the heap at a point, and drops some that ended.
+func (h *byRank) at(point uint64) *generation {
+	var top []ranked // the newest first
+	for len(*h) > 0 && len(top) < maxOverlap {
+		r := heap.Pop(h).(ranked)
+		if _, end := r.module.bounds(); end > point {
+			top = append(top, r)
+		}
+	}
+	var newest *generation
+	for i, r := range slices.Backward(top) {
+		heap.Push(h, r)
+		if i > 0 && top[i-1].module.life.since.Load() == r.module.life.since.Load() {
+			continue // the newer one is found
+		}
+		newest = newest.over(r.module)
+	}
+	return newest
 }
 
 // overlay puts the segments of a layer over older ones.
@@ -194,7 +232,7 @@ func overlay(old, layer []segment) []segment {
 			b.start = end
 		default:
 			end := min(a.end, b.end)
-			emit(a.start, end, a.newest.over(b.newest.module))
+			emit(a.start, end, a.newest.under(b.newest))
 			a.start, b.start = end, end
 		}
 		if a.start == a.end {

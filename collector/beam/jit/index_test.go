@@ -10,6 +10,7 @@ import (
 func FuzzIndex(f *testing.F) {
 	f.Add([]byte{0, 16, 0, 8, 16, 0, 4, 4, 1})
 	f.Add([]byte{10, 10, 0, 20, 10, 0, 5, 40, 1, 0, 60, 1, 12, 1, 1, 12, 1, 1})
+	f.Add([]byte{0, 16, 2, 8, 16, 2, 4, 4, 3, 0, 20, 2, 2, 20, 1})
 	f.Add([]byte{0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1, 0, 1, 1})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		x := &index{}
@@ -26,12 +27,16 @@ func FuzzIndex(f *testing.F) {
 		// Three bytes are a module: where, how long, and whether time goes on.
 		for ; len(script) >= 3 && len(all)+len(batch) < 40; script = script[3:] {
 			m := &module{name: fmt.Sprint(len(all) + len(batch)), base: 1000 + uint64(script[0])}
-			m.life = &life{after: at, since: at}
+			m.life = &life{after: at}
+			m.life.since.Store(at)
 			m.ranges = []codeRange{{start: 0, end: uint32(script[1])}}
 			m.finish()
 			batch = append([]*module{m}, batch...)
-			if script[2]&1 == 1 {
+			switch script[2] & 3 {
+			case 1:
 				flush()
+			case 2: // seen at the same time, and told when it came
+				at++
 			}
 		}
 		flush()
@@ -95,7 +100,7 @@ func newest(modules []*module, address, time uint64) *module {
 		if !covers(m, address) {
 			continue
 		}
-		if n := len(generations); n > 0 && generations[n-1].life.since == m.life.since {
+		if n := len(generations); n > 0 && generations[n-1].life.since.Load() == m.life.since.Load() {
 			continue
 		}
 		if generations = append(generations, m); len(generations) == MaxGenerations {
@@ -103,7 +108,7 @@ func newest(modules []*module, address, time uint64) *module {
 		}
 	}
 	for _, m := range generations {
-		if m.life.since <= time {
+		if m.life.since.Load() <= time {
 			return m
 		}
 	}

@@ -97,29 +97,41 @@ func open(memory Memory, descriptor uint64, delay time.Duration) (*Table, error)
 	return t, err
 }
 
+// Event is that the VM put an entry into its list, or is taking one off.
+type Event struct {
+	Time    uint64 // nanoseconds of CLOCK_MONOTONIC
+	Entry   uint64 // address of the struct jit_code_entry
+	Removed bool
+}
+
 // Refresh takes in what the VM loaded and removed since the last call. at is
 // the time (nanoseconds of CLOCK_MONOTONIC) that what is new gets as its time
-// of registration, and what is gone as its end: not later than now, and best
-// the time of the event that made the caller ask. It tells whether anything
-// changed.
+// of registration, and what is gone as its end, unless an event tells better:
+// not later than now. Events are in the order of their times, and each is told
+// once; those of what was found without before set its time right. It tells
+// whether anything changed.
 //
 // If nothing changed it costs one read of 24 bytes, and once a second (of at)
 // one of each entry if the VM removes code. After an error that wraps
 // ErrIncomplete the table holds all that could be read; after any other one it
 // is as before.
-func (t *Table) Refresh(at uint64) (changed bool, err error) {
+func (t *Table) Refresh(at uint64, events ...Event) (changed bool, err error) {
 	t.refresh.Lock()
 	defer t.refresh.Unlock()
 	at = max(at, t.list.checked, 1) // 0 stands for no time
+	corrected := t.list.hear(events)
 	d, err := readDescriptor(t.list.memory, t.list.address)
-	if err != nil {
-		return false, err
-	}
-	if d == t.list.descriptor && (!t.list.doubtful || at-t.list.walked < recheck) {
+	switch {
+	case err != nil:
+	case d == t.list.descriptor && len(t.list.events) == 0 && (!t.list.doubtful || at-t.list.walked < recheck):
 		t.list.checked = at
-		return false, nil
+	default:
+		changed, err = t.update(d, at)
 	}
-	return t.update(d, at)
+	if corrected && !changed {
+		t.index.Store(t.index.Load().with(nil, t.list.counts()))
+	}
+	return changed || corrected, err
 }
 
 // update looks at the list until it makes sense and takes in what is new.

@@ -98,6 +98,7 @@ type record struct {
 	life                   *life
 	ranges, lines          int
 	unreadable             bool // the symfile makes no sense
+	guessed                bool // no event told when it came
 }
 
 func (r *record) is(e entry) bool {

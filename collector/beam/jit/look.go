@@ -18,6 +18,10 @@ type list struct {
 	walked     uint64     // time of the last look
 	checked    uint64     // time of the last Refresh: what comes later was not there
 
+	// What was heard of and is not found yet. Those that are of no use are
+	// dropped at the next look.
+	events []Event
+
 	parser parser
 	buffer []byte
 	seed   maphash.Seed
@@ -28,7 +32,7 @@ type change struct {
 	descriptor descriptor
 	removes    bool
 	added      []*module // newest first
-	born       []*life   // of all new entries
+	born       []*record // all new entries
 	removed    []*record
 	records    []*record // all that is there, newest first
 	emulator   *emulatorInfo
@@ -118,7 +122,7 @@ func (l *list) load(c *change, entries []entry, listed map[uint64]bool, budget i
 			continue
 		}
 		c.records = append(c.records, r)
-		c.born = append(c.born, r.life)
+		c.born = append(c.born, r)
 		switch {
 		case err != nil:
 			r.unreadable = true
@@ -179,12 +183,24 @@ func (l *list) release() { l.buffer, l.parser.lines, l.parser.text = nil, nil, n
 
 // apply takes a change in that was seen at a time.
 func (l *list) apply(c change, at uint64) (changed bool) {
-	for _, life := range c.born {
-		life.after, life.since = l.checked, at
+	came, went := arrivals(l.events), removals(l.events)
+	for _, r := range c.born {
+		since, ok := came[r.address]
+		r.life.after = since
+		if !ok {
+			since, r.guessed = at, at != 0
+			r.life.after = l.checked
+		}
+		r.life.since.Store(since)
 	}
 	for _, r := range c.removed {
-		r.life.until.Store(at)
+		until, ok := went[r.address]
+		if !ok {
+			until = at
+		}
+		r.life.until.Store(max(until, r.life.since.Load()))
 	}
+	l.events = nil
 	l.records, l.emulator, l.descriptor = c.records, c.emulator, c.descriptor
 	l.removes = c.removes
 	l.walked, l.checked = at, at

@@ -26,7 +26,7 @@ type module struct {
 // life is when a module was registered, in nanoseconds of CLOCK_MONOTONIC.
 type life struct {
 	after uint64        // it was not yet there at this time
-	since uint64        // it was there at this time; 0 if from the beginning
+	since atomic.Uint64 // it was there at this time; 0 if from the beginning
 	until atomic.Uint64 // it was gone at this time; 0 if it is there
 }
 
