@@ -23,7 +23,7 @@ type Count struct {
 	InWindow uint64 // of these, those written between Open and the end of Run
 	First    time.Time
 	Last     time.Time
-	Example  string   // what matched in the last line, without the fields {_}
+	Example  string   // what matched in the first line that was found, without the fields {_}
 	Values   []Values // the most frequent first
 }
 
@@ -100,6 +100,9 @@ func liveLines(e *entry) uint64 {
 }
 
 func (c *counter) add(e *entry, lines, live uint64, first time.Time) {
+	if c.count == 0 {
+		c.example = exampleOf(e, c.example)
+	}
 	if c.count == 0 || first.Before(c.first) {
 		c.first = first
 	}
@@ -108,7 +111,6 @@ func (c *counter) add(e *entry, lines, live uint64, first time.Time) {
 	}
 	c.count += lines
 	c.inWindow += live
-	c.example = exampleOf(e, c.example[:0])
 	v := c.values[string(e.combined)]
 	if v == nil {
 		if len(c.values) >= maxCombinations {

@@ -67,7 +67,7 @@ func FuzzPattern(f *testing.F) {
 				line.WriteString(value)
 			}
 		}
-		start, end, values := p.match([]byte(line.String()), nil)
+		start, end, values := p.match([]byte(line.String()), 0, nil)
 		if start < 0 || end < start || end > line.Len() || len(values) != len(p.fields) {
 			t.Errorf("%q is not found in %q: %d, %v", text, line.String(), start, values)
 		}
@@ -76,7 +76,7 @@ func FuzzPattern(f *testing.F) {
 				t.Errorf("%v", values)
 			}
 		}
-		if at, _ := newSearch([]string{p.anchor()}).first([]byte(line.String())); at < 0 {
+		if at, _ := newSearch([]string{p.anchor()}).next([]byte(line.String()), 0); at < 0 {
 			t.Error("the anchor is not found")
 		}
 	})

@@ -235,7 +235,7 @@ func TestPatterns(t *testing.T) {
 		}
 	}
 	p := pattern(t, "state is {{{state},x}} now {rest}")
-	start, end, values := p.match([]byte("the state is {on,x} now and ever"), nil)
+	start, end, values := p.match([]byte("the state is {on,x} now and ever"), 0, nil)
 	if start != 4 || end != 32 || len(values) != 2 || values[0] != [2]int{14, 16} || values[1] != [2]int{24, 32} {
 		t.Errorf("%d %v", start, values)
 	}
@@ -254,7 +254,8 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
-// TestSearch: the automaton finds what strings.Contains finds.
+// TestSearch: texts are found where they are, one after the other and several
+// that begin at one place.
 func TestSearch(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	word := func(n int) string {
@@ -264,54 +265,58 @@ func TestSearch(t *testing.T) {
 		}
 		return string(b)
 	}
-	for range 300 {
+	for range 1000 {
 		var texts []string
 		for range 1 + random.IntN(8) {
-			texts = append(texts, word(1+random.IntN(4)))
+			texts = append(texts, word(minText+random.IntN(4)))
 		}
 		s := newSearch(texts)
-		data := []byte(word(random.IntN(30)) + "\xff\x00")
-		var want uint64
-		first := len(data)
-		for i, text := range texts {
-			if at := bytes.Index(data, []byte(text)); at >= 0 {
-				want |= 1 << i
-				first = min(first, at+len(text)-1)
+		data := []byte(word(random.IntN(40)) + "\xff\x00")
+		from := 0
+		for at := range data {
+			var want uint64
+			for i, text := range texts {
+				if bytes.HasPrefix(data[at:], []byte(text)) {
+					want |= 1 << i
+				}
 			}
+			if want == 0 {
+				continue
+			}
+			if got, found := s.next(data, from); got != at || found != want {
+				t.Fatalf("%q in %q from %d: %b at %d, not %b at %d", texts, data, from, found, got, want, at)
+			}
+			from = at + 1
 		}
-		if first == len(data) {
-			first = -1
-		}
-		at, state := s.first(data)
-		if at != first {
-			t.Fatalf("%q in %q: first %d, not %d", texts, data, at, first)
-		}
-		if at < 0 {
-			continue
-		}
-		if got := s.rest(state, data[at+1:]); got != want {
-			t.Fatalf("%q in %q: %b, not %b", texts, data, got, want)
+		if at, _ := s.next(data, from); at != -1 {
+			t.Fatalf("%q in %q from %d: at %d", texts, data, from, at)
 		}
 	}
-	if at, _ := newSearch(nil).first([]byte("abc")); at != -1 {
+	if at, _ := newSearch(nil).next([]byte("abc"), 0); at != -1 {
 		t.Error("nothing was found")
+	}
+	long := strings.Repeat("x", 300)
+	if at, _ := newSearch([]string{long}).next([]byte("yy"+long), 0); at != 2 {
+		t.Errorf("a long text is found at %d", at)
 	}
 }
 
 func TestStamps(t *testing.T) {
+	var one stamps // of all lines, some of which have the second of the one before
 	for _, c := range []struct {
 		line  string
 		want  string
 		zoned bool
 	}{
 		{"2026-11-22 13:13:01.658 [info] x", "2026-11-22T13:13:01.658Z", false},
+		{strings.Repeat("\x00", 30), "", false},
 		{"2026-11-22 13:13:01 x", "2026-11-22T13:13:01Z", false},
 		{"2026-11-22T13:13:01.658123+02:00 x", "2026-11-22T11:13:01.658123Z", true},
 		{"2026-11-22T13:13:01-05:30", "2026-11-22T18:43:01Z", true},
 		{"2026-11-22T13:13:01.1234567891234Z", "2026-11-22T13:13:01.123456789Z", true},
 		{"2026-13-22 13:13:01", "", false}, {"x026-11-22 13:13:01", "", false}, {"2026-11-22", "", false}, {"2026-11-22 25:13:01", "", false},
 	} {
-		s, ok := parseStamp([]byte(c.line))
+		s, ok := one.parse([]byte(c.line))
 		if ok != (c.want != "") || ok && (s.time.Format(time.RFC3339Nano) != c.want || s.zoned != c.zoned) {
 			t.Errorf("%s: %v %v", c.line, s, ok)
 		}

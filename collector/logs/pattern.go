@@ -15,7 +15,7 @@ const (
 	minLiteral  = 8   // bytes of the longest literal part, at least
 	maxValue    = 120 // bytes of a field that are kept
 	anyField    = "_"
-	maxPatterns = 64 // in all signals: they are bits of a word
+	maxPatterns = maxTexts // in all signals
 )
 
 // Pattern is text that lines are searched for, with fields in it:
@@ -143,11 +143,10 @@ func (p *Pattern) Covers(q *Pattern) bool {
 	return true
 }
 
-// match finds the pattern in a line: where it begins and ends, and where each
-// field does. values is used again. start is -1 if it is not there.
-func (p *Pattern) match(line []byte, values [][2]int) (start, end int, _ [][2]int) {
+// match finds the pattern in a line, from a place on: where it begins and ends,
+// and where each field does. values is used again. start is -1 if it is not there.
+func (p *Pattern) match(line []byte, at int, values [][2]int) (start, end int, _ [][2]int) {
 	values = values[:0]
-	at := 0
 	for i, l := range p.bytes {
 		found := bytes.Index(line[at:], l)
 		if found < 0 {

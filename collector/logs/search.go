@@ -1,124 +1,79 @@
 package logs
 
-// search finds literal texts in bytes, all at once: an Aho-Corasick automaton
-// (Communications of the ACM 18:6, 1975) as one table, so that a byte costs one
-// look-up however many texts there are.
+import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
+)
+
+// search finds literal texts in bytes, all at once, after Wu and Manber ("A Fast
+// Algorithm for Multi-Pattern Searching", TR-94-17, 1994): the last two bytes of
+// a window as long as the shortest text tell how far away the next text begins at
+// least, so that most bytes are never looked at.
 type search struct {
-	class   [256]uint16 // of each byte; 0 for those that no text has
-	classes int
-	next    []uint32 // [state + class], states being multiples of classes
-	found   []uint64 // by state / classes: the texts that end there, as bits
-	accepts uint32   // states from here on have a text that ends there
+	texts  [][]byte
+	window int           // bytes
+	step   [1 << 16]int8 // by two bytes: how far the window moves on; if not at all, the negative index of a group
+	groups []uint64      // texts whose first window ends with the same two bytes, as bits
 }
 
-// newSearch returns a search for at most 64 texts, none of them empty.
+// Bounds of the texts: two bytes are looked at, and steps are bytes.
+const (
+	minText   = 2
+	maxWindow = 127
+	maxTexts  = 64
+)
+
+// newSearch returns a search for at most maxTexts texts of at least minText bytes.
 func newSearch(texts []string) *search {
-	s := &search{classes: 1}
+	s := &search{window: maxWindow}
 	for _, t := range texts {
-		for i := range len(t) {
-			if s.class[t[i]] == 0 {
-				s.class[t[i]] = uint16(s.classes)
-				s.classes++
-			}
+		s.texts = append(s.texts, []byte(t))
+		s.window = min(s.window, len(t))
+	}
+	for i := range s.step {
+		s.step[i] = int8(s.window - 1)
+	}
+	for _, t := range s.texts {
+		for end := minText; end < s.window; end++ {
+			step := &s.step[binary.LittleEndian.Uint16(t[end-2:])]
+			*step = min(*step, int8(s.window-end))
 		}
 	}
-	b := trie{classes: s.classes}
-	b.add()
-	for i, t := range texts {
-		at := 0
-		for j := range len(t) {
-			c := s.class[t[j]]
-			if b.child[at][c] == 0 {
-				b.child[at][c] = b.add()
-			}
-			at = b.child[at][c]
+	s.groups = append(s.groups, 0) // 0 is no negative index
+	for i, t := range s.texts {
+		step := &s.step[binary.LittleEndian.Uint16(t[s.window-2:])]
+		if *step > 0 {
+			*step = -int8(len(s.groups))
+			s.groups = append(s.groups, 0)
 		}
-		b.found[at] |= 1 << i
+		s.groups[-*step] |= 1 << i
 	}
-	b.link()
-	b.number(s)
 	return s
 }
 
-// trie is the automaton while it is built; state 0 is the root.
-type trie struct {
-	classes int
-	child   [][]int
-	found   []uint64
-}
-
-func (b *trie) add() int {
-	b.child = append(b.child, make([]int, b.classes))
-	b.found = append(b.found, 0)
-	return len(b.child) - 1
-}
-
-// link makes the trie's missing edges those of the longest suffix that is in it.
-func (b *trie) link() {
-	suffix := make([]int, len(b.child))
-	queue := []int{0}
-	for len(queue) > 0 {
-		at := queue[0]
-		queue = queue[1:]
-		for c, to := range b.child[at] {
-			switch {
-			case to == 0 && at != 0:
-				b.child[at][c] = b.child[suffix[at]][c]
-			case to != 0:
-				if at != 0 {
-					suffix[to] = b.child[suffix[at]][c]
-				}
-				b.found[to] |= b.found[suffix[to]]
-				queue = append(queue, to)
+// next returns where the first text begins in data, from a place on, and which
+// texts do there, as bits; -1 if there is none.
+func (s *search) next(data []byte, from int) (at int, found uint64) {
+	if len(s.texts) == 0 {
+		return -1, 0
+	}
+	for end := from + s.window; end <= len(data); {
+		step := s.step[binary.LittleEndian.Uint16(data[end-2:])]
+		if step > 0 {
+			end += int(step)
+			continue
+		}
+		at = end - s.window
+		for group := s.groups[-step]; group != 0; group &= group - 1 {
+			if i := bits.TrailingZeros64(group); bytes.HasPrefix(data[at:], s.texts[i]) {
+				found |= 1 << i
 			}
 		}
-	}
-}
-
-// number writes the table, with the states in which a text ends last.
-func (b *trie) number(s *search) {
-	number := make([]uint32, len(b.child))
-	var order []int
-	for _, accepting := range []bool{false, true} {
-		if accepting {
-			s.accepts = uint32(len(order) * s.classes)
+		if found != 0 {
+			return at, found
 		}
-		for state, found := range b.found {
-			if (found != 0) == accepting {
-				number[state] = uint32(len(order) * s.classes)
-				order = append(order, state)
-			}
-		}
+		end++
 	}
-	for _, state := range order {
-		for _, to := range b.child[state] {
-			s.next = append(s.next, number[to])
-		}
-		s.found = append(s.found, b.found[state])
-	}
-}
-
-// first returns where in data the first text ends and the state there, or -1.
-func (s *search) first(data []byte) (at int, state uint32) {
-	next, accepts := s.next, s.accepts
-	for i, b := range data {
-		state = next[state+uint32(s.class[b])]
-		if state >= accepts {
-			return i, state
-		}
-	}
-	return -1, state
-}
-
-// rest returns which texts end at the state that first returned or in what
-// follows.
-func (s *search) rest(state uint32, data []byte) uint64 {
-	found := s.found[int(state)/s.classes]
-	for _, b := range data {
-		state = s.next[state+uint32(s.class[b])]
-		if state >= s.accepts {
-			found |= s.found[int(state)/s.classes]
-		}
-	}
-	return found
+	return -1, 0
 }

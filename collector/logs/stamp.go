@@ -18,19 +18,24 @@ type stamp struct {
 
 const stampLength = len("2026-11-22 13:13:01")
 
-// parseStamp reads the stamp that a line begins with.
-func parseStamp(line []byte) (stamp, bool) {
-	if len(line) < stampLength || line[4] != '-' || line[7] != '-' || line[10] != ' ' && line[10] != 'T' || line[13] != ':' || line[16] != ':' {
+// stamps reads stamps. Many of a log's have the same second, which is read once.
+type stamps struct {
+	text   [stampLength]byte // that was read last
+	second time.Time         // what it says
+}
+
+// parse reads the stamp that a line begins with.
+func (s *stamps) parse(line []byte) (stamp, bool) {
+	if len(line) < stampLength {
 		return stamp{}, false
 	}
-	year, ok0 := number(line[0:4])
-	month, ok1 := number(line[5:7])
-	day, ok2 := number(line[8:10])
-	hour, ok3 := number(line[11:13])
-	minute, ok4 := number(line[14:16])
-	second, ok5 := number(line[17:19])
-	if !(ok0 && ok1 && ok2 && ok3 && ok4 && ok5) || year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 {
-		return stamp{}, false
+	if s.second.IsZero() || !bytes.Equal(line[:stampLength], s.text[:]) {
+		second, ok := parseSecond(line)
+		if !ok {
+			return stamp{}, false
+		}
+		s.second = second
+		copy(s.text[:], line)
 	}
 	rest := line[stampLength:]
 	nanoseconds := 0
@@ -41,9 +46,28 @@ func parseStamp(line []byte) (stamp, bool) {
 			rest = rest[1:]
 		}
 	}
-	t := time.Date(year, time.Month(month), day, hour, minute, second, nanoseconds, time.UTC)
 	offset, zoned := parseZone(rest)
-	return stamp{t.Add(-offset), zoned}, true
+	return stamp{s.second.Add(time.Duration(nanoseconds) - offset), zoned}, true
+}
+
+// parseStamp reads the stamp of a single line.
+func parseStamp(line []byte) (stamp, bool) { return new(stamps).parse(line) }
+
+// parseSecond reads a date and a time up to the second, which must be all there.
+func parseSecond(line []byte) (time.Time, bool) {
+	if line[4] != '-' || line[7] != '-' || line[10] != ' ' && line[10] != 'T' || line[13] != ':' || line[16] != ':' {
+		return time.Time{}, false
+	}
+	year, ok0 := number(line[0:4])
+	month, ok1 := number(line[5:7])
+	day, ok2 := number(line[8:10])
+	hour, ok3 := number(line[11:13])
+	minute, ok4 := number(line[14:16])
+	second, ok5 := number(line[17:19])
+	if !(ok0 && ok1 && ok2 && ok3 && ok4 && ok5) || year < 1970 || month < 1 || month > 12 || day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60 {
+		return time.Time{}, false
+	}
+	return time.Date(year, time.Month(month), day, hour, minute, second, 0, time.UTC), true
 }
 
 // parseZone reads Z, +hh:mm or -hh:mm.
