@@ -219,6 +219,7 @@ func (b *beside) cut(messages *traffic.Builder, s *summary.Summary, start time.T
 		stats := b.connections.Stats()
 		stats.Lost, stats.Uncounted = window.lost["connections"], window.lost["connections_uncounted"]
 		s.Connections = opened.Summary(duration, totals, stats)
+		s.Connections.MarkDistribution(now.messages.Ports)
 		if !opened.Empty() {
 			p, err := opened.Profile(churn.Info{
 				Version: agent.options.Version, PID: b.vm.info.PID, Node: node, Start: start, Duration: duration, Totals: totals, Stats: stats,

@@ -56,6 +56,9 @@ func (r *recorder) files(stats sampler.Stats) ([]outputFile, *summary.Summary, e
 		if condensed.Connections, files, err = r.connections.condense(r.info.PID, nodeName(r.info)); err != nil {
 			condensed.Warnings = append(condensed.Warnings, "the connections are missing: "+err.Error())
 		}
+		if condensed.Connections != nil && r.distribution != nil {
+			condensed.Connections.MarkDistribution(r.distribution.session.Stats().Ports)
+		}
 		further = append(further, files...)
 	}
 	if r.logs != nil {

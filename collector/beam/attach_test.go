@@ -25,6 +25,7 @@ func compareInfo(t *testing.T, vm *testsupport.VM, info Info) {
 		Release:            strings.Trim(vm.Eval(t, "erlang:system_info(otp_release)"), `"`),
 		ERTS:               strings.Trim(vm.Eval(t, "erlang:system_info(version)"), `"`),
 		Flavor:             vm.Eval(t, "erlang:system_info(emu_flavor)"),
+		BusyWait:           "medium",
 		NormalSchedulers:   int(vm.EvalInt(t, "erlang:system_info(schedulers)")),
 		DirtyCPUSchedulers: int(vm.EvalInt(t, "erlang:system_info(dirty_cpu_schedulers)")),
 		DirtyIOSchedulers:  int(vm.EvalInt(t, "erlang:system_info(dirty_io_schedulers)")),

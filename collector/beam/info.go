@@ -17,6 +17,7 @@ type Info struct {
 	Release    string // OTP release: "25"
 	ERTS       string // emulator version: "13.1.5"
 	Flavor     string // "jit" or "emu"; debug builds have a suffix: "jit.debug"
+	BusyWait   string // how long schedulers spin before they sleep: the flag +sbwt, "medium" without; empty if not known
 
 	// Numbers of scheduler threads; those taken offline count.
 	NormalSchedulers, DirtyCPUSchedulers, DirtyIOSchedulers int
@@ -57,6 +58,7 @@ func (info *Info) readInfo(i *image, m memory.Reader) error {
 	info.Release = v.text("etp_otp_release", maxVersionText)
 	info.ERTS = v.text("etp_erts_version", maxVersionText)
 	info.Flavor = v.flavor()
+	info.BusyWait = readBusyWait(info.PID)
 	if v.err != nil {
 		return fmt.Errorf("%w: it does not tell its version (%w): builds that hide their symbols, as from OTP 29 on, are not supported yet", ErrUnsupported, v.err)
 	}

@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -48,15 +50,16 @@ type Total struct {
 
 // Stats are what a session could and could not do.
 type Stats struct {
-	Detail     Detail // what was possible
-	NoMessages error  // why no messages were looked at although they were asked for
-	Reduced    bool   // from Full to Sampled, because of what it would have cost the VM
-	Messages   uint64 // looked into
-	Every      uint32 // one message in so many was looked into, on average
-	Lost       uint64 // messages looked into by the kernel side only
-	Uncounted  uint64 // messages that are not in the totals
-	Malformed  uint64 // copies of messages that make no sense
-	Missed     uint64 // times that sockets may have closed without a word: bytes may be missing
+	Detail     Detail   // what was possible
+	NoMessages error    // why no messages were looked at although they were asked for
+	Reduced    bool     // from Full to Sampled, because of what it would have cost the VM
+	Messages   uint64   // looked into
+	Every      uint32   // one message in so many was looked into, on average
+	Lost       uint64   // messages looked into by the kernel side only
+	Uncounted  uint64   // messages that are not in the totals
+	Malformed  uint64   // copies of messages that make no sense
+	Missed     uint64   // times that sockets may have closed without a word: bytes may be missing
+	Ports      []uint16 // where other nodes connect to this one
 }
 
 // Session looks at one VM's distribution from Open to Close.
@@ -186,6 +189,7 @@ func (s *Session) Totals() ([]Total, error) {
 func (s *Session) Stats() Stats {
 	stats := s.stats
 	stats.Missed = s.connections.missed
+	stats.Ports = slices.Sorted(maps.Keys(s.connections.ports))
 	if s.probes != nil {
 		s.probes.fill(&stats)
 	}

@@ -53,6 +53,7 @@ func TestTotalsOverTLS(t *testing.T) {
 	p := startPair(t, testsupport.Options{Flags: tlsFlags(t)})
 	p.connect(t)
 	c := follow(t, p.target)
+	p.checkPorts(t, c)
 	p.a.Eval(t, "[{x, 'bpdist_b@localhost'} ! binary:copy(<<1>>, 1000) || _ <- lists:seq(1, 1000)], {ok, _} = erpc:call('bpdist_b@localhost', file, get_cwd, [])")
 	c.end()
 	totals := c.totals()

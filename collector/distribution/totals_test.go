@@ -91,6 +91,16 @@ func TestTotals(t *testing.T) {
 		t.Errorf("packets: %+v", totals[0])
 	}
 	checkAgainstSS(t, c)
+	p.checkPorts(t, c)
+}
+
+// checkPorts compares where other nodes connect with what the VM told epmd.
+func (p pair) checkPorts(t *testing.T, c *connections) {
+	t.Helper()
+	want := p.a.EvalInt(t, `begin {port, Port, _} = erl_epmd:port_please("bpdist_a", "localhost"), Port end`)
+	if len(c.ports) != 1 || !c.ports[uint16(want)] {
+		t.Errorf("other nodes connect to %v, not %d", c.ports, want)
+	}
 }
 
 // checkAgainstSS compares with what ss says of the same socket.

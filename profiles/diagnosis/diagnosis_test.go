@@ -56,6 +56,17 @@ func connections(perSecond float64, mqtt *summary.MQTT) func(*summary.Summary) {
 	}
 }
 
+// ofNodes adds a listener that other nodes connect to.
+func ofNodes(perSecond float64) func(*summary.Summary) {
+	return func(s *summary.Summary) {
+		for port, protocol := range map[string]string{"9100": summary.ProtocolDistribution, "44053": summary.ProtocolVerneMQ} {
+			s.Connections.Listeners = append(s.Connections.Listeners, summary.Listener{
+				Address: "0.0.0.0:" + port, Protocol: protocol, Opened: uint64(perSecond * 30), OpenedPerSecond: perSecond, PeakPerSecond: perSecond,
+			})
+		}
+	}
+}
+
 var (
 	churning  = map[string]float64{"client_churn": 0.7, "ae_exchange": 0.01}
 	exchanges = map[string]float64{"client_churn": 0.01, "ae_exchange": 0.95}
@@ -93,6 +104,8 @@ func TestVerdicts(t *testing.T) {
 		{"CPU only", []*summary.Summary{node(1, 0.3, churning)}, map[string]string{storming: "possible", noneOf: "possible"}},
 		{"well-behaved connects", []*summary.Summary{with(node(1, 0.3, churning), quiet, connections(100, calm))}, map[string]string{noneOf: "likely"}},
 		{"well-behaved in plain, storm over TLS", []*summary.Summary{with(node(1, 0.3, churning), quiet, connections(1000, calm))}, map[string]string{storming: "possible", noneOf: "possible"}},
+		{"clients do the work, other nodes connect", []*summary.Summary{with(node(1, 0.3, churning), spam, connections(1, nil), ofNodes(200))}, map[string]string{storming: "possible", noneOf: "possible"}},
+		{"clients behave, other nodes connect", []*summary.Summary{with(node(1, 0.3, churning), quiet, connections(100, calm), ofNodes(400))}, map[string]string{noneOf: "likely"}},
 		{"empty sync", []*summary.Summary{with(node(1, 0.1, exchanges), empty, connections(1, nil))}, map[string]string{stale: "likely"}},
 		{"empty sync, served", []*summary.Summary{with(node(1, 0.1, exchanges), quiet)}, map[string]string{stale: "possible", noneOf: "possible"}},
 		{"empty sync, no log", []*summary.Summary{node(1, 0.1, exchanges)}, map[string]string{stale: "possible", noneOf: "possible"}},

@@ -2,6 +2,7 @@ package diagnosis
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/summary"
@@ -44,6 +45,12 @@ func storm(e *evidence, c *attribution.Cause) *finding {
 	return f
 }
 
+// clientListeners returns where clients connect: other nodes' connections are no
+// part of a storm.
+func clientListeners(n *summary.Summary) []summary.Listener {
+	return slices.DeleteFunc(slices.Clone(n.Connections.Listeners), summary.Listener.OfNodes)
+}
+
 // connectRate tells whether clients connect to any node at a rate that is a load.
 func (e *evidence) connectRate(c *attribution.Cause) (answer, []string) {
 	best, figures := unknown, []string(nil)
@@ -52,7 +59,7 @@ func (e *evidence) connectRate(c *attribution.Cause) (answer, []string) {
 			continue
 		}
 		opened, peak := 0.0, 0.0
-		for _, l := range n.Connections.Listeners {
+		for _, l := range clientListeners(n) {
 			opened += l.OpenedPerSecond
 			peak = max(peak, l.PeakPerSecond)
 		}
@@ -76,7 +83,7 @@ func (e *evidence) behaviour(c *attribution.Cause) (answer, []string) {
 		if n.Connections == nil {
 			continue
 		}
-		for _, l := range n.Connections.Listeners {
+		for _, l := range clientListeners(n) {
 			opened += l.Opened
 		}
 		m := n.Connections.MQTT
@@ -121,7 +128,7 @@ func (e *evidence) hidden() string {
 		if n.Connections == nil {
 			return "connections were not looked at"
 		}
-		for _, l := range n.Connections.Listeners {
+		for _, l := range clientListeners(n) {
 			if opaque := l.Protocol == summary.ProtocolTLS || l.Protocol == summary.ProtocolWebSocket; opaque && l.Opened >= minConnects {
 				return text.Clean(l.Protocol) + " is opaque; if it ends in front of the node, record there, or ask the log: who connects how often?"
 			}

@@ -44,15 +44,14 @@ func (r *report) brief() {
 	}
 }
 
-// briefListeners returns the busiest listeners.
+// briefListeners returns the busiest listeners of clients.
 func (r *report) briefListeners() []Listener {
 	if r.Connections == nil {
 		return nil
 	}
-	busiest := slices.Clone(r.Connections.Listeners)
+	busiest := slices.DeleteFunc(slices.Clone(r.Connections.Listeners), func(l Listener) bool { return l.OfNodes() || l.Opened+l.Closed == 0 })
 	slices.SortStableFunc(busiest, func(a, b Listener) int { return cmp.Compare(b.Opened+b.Closed, a.Opened+a.Closed) })
-	busiest = busiest[:min(len(busiest), briefListeners)]
-	return slices.DeleteFunc(busiest, func(l Listener) bool { return l.Opened+l.Closed == 0 })
+	return busiest[:min(len(busiest), briefListeners)]
 }
 
 func (r *report) briefLog() string {

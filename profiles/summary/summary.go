@@ -6,7 +6,11 @@
 // be trusted, report.go shows it.
 package summary
 
-import "time"
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
 
 // Schema names the format of summary.json. Readers accept fields they do not
 // know; a change that breaks readers gets another number.
@@ -48,6 +52,7 @@ type Target struct {
 	ERTS       string `json:"erts_version"`
 	Flavor     string `json:"flavor"` // jit or emu
 	Schedulers int    `json:"schedulers"`
+	BusyWait   string `json:"busy_wait,omitempty"` // the flag +sbwt, how long schedulers spin before they sleep: none to very_long; empty if not known
 	Kernel     string `json:"kernel"` // release
 }
 
@@ -224,6 +229,22 @@ type Listener struct {
 	ClosedByTarget        uint64  `json:"closed_by_target"` // of Closed, those that the VM closed first; the others broke
 	ClosedBeforeConnack   uint64  `json:"closed_before_connack"`
 	MedianLifetimeSeconds float64 `json:"median_lifetime_seconds"` // of those that were opened and closed in the window; 0 if none
+}
+
+// OfNodes tells whether other nodes connect there, and not clients.
+func (l Listener) OfNodes() bool {
+	return l.Protocol == ProtocolDistribution || l.Protocol == ProtocolVerneMQ
+}
+
+// MarkDistribution says on which ports other Erlang nodes connect: what is spoken
+// there does not show with TLS, or where it was not looked at what is said.
+func (c *Connections) MarkDistribution(ports []uint16) {
+	for i := range c.Listeners {
+		l := &c.Listeners[i]
+		if at, err := netip.ParseAddrPort(l.Address); err == nil && slices.Contains(ports, at.Port()) {
+			l.Protocol = ProtocolDistribution
+		}
+	}
 }
 
 // Remote is what one remote address did, without its port.

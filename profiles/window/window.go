@@ -93,7 +93,7 @@ func (c *CPU) Summary(stats sampler.Stats, ended string) *summary.Summary {
 	return c.summary.Summary(summary.Info{
 		Target: summary.Target{
 			PID: o.Info.PID, Node: o.Info.NodeName(), OTPRelease: o.Info.Release, ERTS: o.Info.ERTS, Flavor: o.Info.Flavor,
-			Schedulers: o.Info.NormalSchedulers, Kernel: o.Kernel,
+			Schedulers: o.Info.NormalSchedulers, BusyWait: o.Info.BusyWait, Kernel: o.Kernel,
 		},
 		Window: summary.Window{Start: stats.Start.UTC(), Duration: stats.Duration.Seconds(), Ended: ended},
 		CPU: summary.CPU{
