@@ -82,6 +82,9 @@ func joinConnections(to, c *summary.Connections, seconds float64) *summary.Conne
 			continue
 		}
 		known := &to.Listeners[i]
+		if known.Protocol == summary.ProtocolUnknown {
+			known.Protocol = l.Protocol
+		}
 		known.Opened += l.Opened
 		known.Closed += l.Closed
 		known.ClosedByPeer += l.ClosedByPeer

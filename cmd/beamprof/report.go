@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -82,7 +84,11 @@ func printRecordings(w io.Writer, recordings []recording, o reportOptions) error
 	}
 	if summary.Joinable(nodes) {
 		cluster := summary.Join(nodes)
-		cluster.Diagnosis = diagnosis.Of(nodes, rulesOf(nodes))
+		rules, differ := rulesOf(nodes)
+		cluster.Diagnosis = diagnosis.Of(nodes, rules)
+		if differ {
+			cluster.Warnings = append(cluster.Warnings, "the nodes were recorded with different rules: the diagnosis goes by those of the first, "+rules.Name)
+		}
 		if o.json {
 			return cluster.Write(w)
 		}
@@ -107,15 +113,18 @@ func printRecordings(w io.Writer, recordings []recording, o reportOptions) error
 	return nil
 }
 
-// rulesOf returns the built-in rule set that the nodes were recorded with; that
-// for any system if they were recorded with others.
-func rulesOf(nodes []*summary.Summary) *attribution.Rules {
+// rulesOf returns what the rules that the first node was recorded with say of
+// causes, and whether another node's say something else. A recording has them
+// with it, since they may be the user's.
+func rulesOf(nodes []*summary.Summary) (rules *attribution.Rules, differ bool) {
 	for _, n := range nodes {
-		if rules, ok := attribution.Builtin(n.Rules); ok {
-			return rules
+		causes := slices.DeleteFunc(slices.Clone(n.Causes), func(c attribution.Cause) bool { return !c.Whole() })
+		if rules == nil {
+			rules = &attribution.Rules{Name: n.Rules, Causes: causes}
 		}
+		differ = differ || !reflect.DeepEqual(rules.Causes, causes)
 	}
-	return &attribution.Rules{}
+	return rules, differ
 }
 
 // recording is what there is of a recording.

@@ -3,11 +3,13 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/summary"
 )
 
@@ -75,15 +77,20 @@ func TestReportOfAnEmptyDirectory(t *testing.T) {
 	}
 }
 
-// TestReportOfACluster: several nodes get one diagnosis, of all their evidence.
-func TestReportOfACluster(t *testing.T) {
-	var files []string
+// recordedCluster writes the summaries of two nodes, of which one fetches from the
+// other, recorded with rules in which an exchange must have so much of the work.
+func recordedCluster(t *testing.T, shares ...float64) (files []string) {
+	t.Helper()
 	for i, node := range []string{"a@h", "b@h"} {
 		s, err := summary.Read(strings.NewReader(string(must(os.ReadFile(filepath.Join(recorded(t), summaryFile))))))
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Target.Node, s.Rules, s.CPU.Samples = node, "vernemq", 1000
+		rules, _ := attribution.Builtin("vernemq")
+		cause := *rules.Cause(attribution.InconsistentState)
+		cause.Thresholds = maps.Clone(cause.Thresholds)
+		cause.Thresholds[attribution.Share] = attribution.Threshold{At: shares[i], Because: "the user says so"}
+		s.Target.Node, s.Rules, s.Causes, s.CPU.Samples = node, "mine", []attribution.Cause{cause}, 1000
 		s.Workloads = []summary.Workload{{Name: "ae_exchange", Seconds: 9, Share: 0.9, WithoutVM: 0.97}}
 		s.Logs = []summary.Log{}
 		if i == 1 { // only the node that fetches writes about exchanges
@@ -99,6 +106,12 @@ func TestReportOfACluster(t *testing.T) {
 		}
 		files = append(files, file)
 	}
+	return files
+}
+
+// TestReportOfACluster: several nodes get one diagnosis, of all their evidence.
+func TestReportOfACluster(t *testing.T) {
+	files := recordedCluster(t, 0.5, 0.5)
 	stdout, stderr, code := runIn(t, broker(), append([]string{"report"}, files...)...)
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)
@@ -115,6 +128,21 @@ func TestReportOfACluster(t *testing.T) {
 	}
 	if _, _, code := runIn(t, broker(), "report", "--json", "--all", files[0]); code != 2 {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestReportByTheRulesOfTheRecording: a user's own thresholds are part of a recording.
+func TestReportByTheRulesOfTheRecording(t *testing.T) {
+	const warning = "recorded with different rules"
+	for _, c := range []struct {
+		shares  [2]float64
+		verdict string
+		warns   bool
+	}{{[2]float64{0.5, 0.5}, "likely", false}, {[2]float64{0.99, 0.99}, "possible", false}, {[2]float64{0.99, 0.5}, "possible", true}, {[2]float64{0.5, 0.99}, "likely", true}} {
+		stdout, stderr, code := runIn(t, broker(), append([]string{"report"}, recordedCluster(t, c.shares[:]...)...)...)
+		if code != 0 || !strings.Contains(stdout, "\n  "+c.verdict+" ") || strings.Contains(stdout, warning) != c.warns {
+			t.Errorf("%v: exit code %d: %s\n%s", c.shares, code, stderr, stdout)
+		}
 	}
 }
 

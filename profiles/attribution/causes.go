@@ -9,20 +9,21 @@ const (
 	NoneOfThese       = "none_of_these"
 )
 
-// Cause is what a rule set says of a possible cause.
+// Cause is what a rule set says of a possible cause. It is part of summary.json,
+// so that what was recorded is judged by it wherever it is read.
 type Cause struct {
-	Name       string
-	About      string
-	Workloads  []string             // on which it spends CPU time
-	Signals    []string             // that speak for it
-	Thresholds map[string]Threshold // all that thresholds lists for the cause
-	Advice     []string             // what to do about it
+	Name       string               `json:"name"`
+	About      string               `json:"about"`
+	Workloads  []string             `json:"workloads,omitempty"` // on which it spends CPU time
+	Signals    []string             `json:"signals,omitempty"`   // that speak for it
+	Thresholds map[string]Threshold `json:"thresholds"`          // all that thresholds lists for the cause
+	Advice     []string             `json:"advice,omitempty"`    // what to do about it
 }
 
 // Threshold is a limit, and why it is there.
 type Threshold struct {
-	At      float64
-	Because string
+	At      float64 `json:"at"`
+	Because string  `json:"because"`
 }
 
 // Thresholds, by cause. Shares are parts of 1.
@@ -47,6 +48,19 @@ var thresholds = map[string]map[string]float64{
 	InconsistentState: {Share: 1, Cores: 1000, Lines: 1e6, RepeatingPart: 1},
 	BusyWait:          {Share: 1, SomeShare: 1, Cores: 1000},
 	NoneOfThese:       {Cores: 1000},
+}
+
+// Whole tells whether a cause is a known one with all its thresholds, each of
+// which makes sense. Those that Parse returns are; one that was read from
+// elsewhere may not be.
+func (c *Cause) Whole() bool {
+	known := thresholds[c.Name]
+	for name, limit := range known {
+		if t := c.Thresholds[name]; !(t.At > 0 && t.At <= limit) {
+			return false
+		}
+	}
+	return known != nil
 }
 
 // Cause returns what the set says of a cause; nil if it is not to be judged.

@@ -19,7 +19,7 @@ func Of(nodes []*summary.Summary, rules *attribution.Rules) []summary.Diagnosis 
 	if len(rules.Causes) == 0 {
 		rules, _ = attribution.Builtin("otp")
 	}
-	e := newEvidence(nodes, rules)
+	e := newEvidence(nodes)
 	var all []summary.Diagnosis
 	for _, c := range []struct {
 		name  string

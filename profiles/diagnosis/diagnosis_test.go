@@ -42,7 +42,8 @@ func logs(counts map[string]uint64) func(*summary.Summary) {
 	return func(s *summary.Summary) {
 		s.Logs = []summary.Log{}
 		for signal, count := range counts {
-			s.Logs = append(s.Logs, summary.Log{Signal: signal, Count: count, InWindow: count, First: time.Unix(0, 0)})
+			of := map[string]string{"empty_sync": "ae_exchange"}[signal]
+			s.Logs = append(s.Logs, summary.Log{Signal: signal, Of: of, Count: count, InWindow: count, First: time.Unix(0, 0)})
 		}
 	}
 }

@@ -16,14 +16,13 @@ const minSamples = 50
 // evidence is what is known of all nodes, and what was found so far.
 type evidence struct {
 	nodes   []*summary.Summary
-	rules   *attribution.Rules
 	seconds float64 // of the longest window
 	hopping int     // client ids that were seen on more than one node
 	found   []*finding
 }
 
-func newEvidence(nodes []*summary.Summary, rules *attribution.Rules) *evidence {
-	e := &evidence{nodes: nodes, rules: rules}
+func newEvidence(nodes []*summary.Summary) *evidence {
+	e := &evidence{nodes: nodes}
 	homes := map[string]int{}
 	for _, n := range nodes {
 		e.seconds = max(e.seconds, n.Window.Duration)
@@ -124,25 +123,30 @@ func (e *evidence) logs(c *attribution.Cause) (lines uint64, known bool, figures
 // before, of those that a cause's signals are told from; 1 if there are none.
 func (e *evidence) repeating(c *attribution.Cause) float64 {
 	var repeating, all uint64
-	for _, s := range e.rules.Signals {
-		if s.Of == "" || !slices.Contains(c.Signals, s.Name) {
-			continue
+	of := map[string]bool{}
+	for _, l := range e.allLogs() {
+		if l.Of != "" && slices.Contains(c.Signals, l.Signal) {
+			of[l.Of] = true
+			repeating += l.InWindow
 		}
-		for _, n := range e.nodes {
-			for _, l := range n.Logs {
-				switch l.Signal {
-				case s.Name:
-					repeating += l.InWindow
-				case s.Of:
-					all += l.InWindow
-				}
-			}
+	}
+	for _, l := range e.allLogs() {
+		if of[l.Signal] {
+			all += l.InWindow
 		}
 	}
 	if all == 0 {
 		return 1
 	}
 	return float64(repeating) / float64(all)
+}
+
+// allLogs returns the signals of all nodes' logs.
+func (e *evidence) allLogs() (all []summary.Log) {
+	for _, n := range e.nodes {
+		all = append(all, n.Logs...)
+	}
+	return all
 }
 
 // common returns a log signal's most frequent values, if there are any.

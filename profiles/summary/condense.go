@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/beamprof/beamprof/collector"
+	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
@@ -18,6 +19,7 @@ const maxListed = 100
 type Info struct {
 	Target   Target
 	Rules    string // name of the rule set that attributed the samples
+	Causes   []attribution.Cause
 	Window   Window
 	CPU      CPU
 	Warnings []string
@@ -45,7 +47,7 @@ func (b *Builder) Summary(info Info) *Summary {
 	s.CPU.WithoutProcessSeconds = t.seconds(t.withoutProcess)
 	s.CPU.ProcessSeconds = round(s.CPU.ProcessSeconds)
 
-	s.Rules = info.Rules
+	s.Rules, s.Causes = info.Rules, info.Causes
 	s.Workloads = t.condenseWorkloads()
 	s.Unattributed = list(t.unattributed, func(key unattributedKey, n uint64) Unattributed {
 		return Unattributed{text.Clean(key.name), key.reason, t.seconds(n), t.share(n)}

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/beamprof/beamprof/profiles/attribution"
 )
 
 // Schema names the format of summary.json. Readers accept fields they do not
@@ -42,6 +44,9 @@ type Summary struct {
 	LogFiles        []LogFile     `json:"log_files,omitempty"` // that were read
 	Logs            []Log         `json:"logs,omitzero"`
 	Diagnosis       []Diagnosis   `json:"diagnosis,omitempty"` // the likeliest cause first
+	// What the rule set says of the causes: by which the diagnosis is made, also
+	// that of several nodes together.
+	Causes []attribution.Cause `json:"causes,omitempty"`
 }
 
 // Target is the VM that was profiled.
@@ -53,7 +58,7 @@ type Target struct {
 	Flavor     string `json:"flavor"` // jit or emu
 	Schedulers int    `json:"schedulers"`
 	BusyWait   string `json:"busy_wait,omitempty"` // the flag +sbwt, how long schedulers spin before they sleep: none to very_long; empty if not known
-	Kernel     string `json:"kernel"` // release
+	Kernel     string `json:"kernel"`              // release
 }
 
 // How a recording ended, if not as planned.
@@ -289,6 +294,7 @@ type LogFile struct {
 // Log is a kind of log line that tells of trouble, and how often it was written.
 type Log struct {
 	Signal    string    `json:"signal"`
+	Of        string    `json:"of,omitempty"`    // the signal of which it is the lines that repeat the ones before
 	About     string    `json:"about,omitempty"` // what it tells
 	Count     uint64    `json:"count"`           // in all that was read, also of before the window
 	InWindow  uint64    `json:"in_window"`       // of these, those written in the window

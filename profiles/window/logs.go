@@ -19,7 +19,7 @@ func Signals(rules *attribution.Rules) []logs.Signal {
 // Log returns a summary's part of a signal, in a window of so many seconds.
 func Log(c logs.Count, about string, seconds float64) summary.Log {
 	l := summary.Log{
-		Signal: c.Signal.Name, About: about, Count: c.Count, InWindow: c.InWindow, First: c.First.UTC(), Last: c.Last.UTC(), Example: text.Clean(c.Example),
+		Signal: c.Signal.Name, Of: c.Signal.Of, About: about, Count: c.Count, InWindow: c.InWindow, First: c.First.UTC(), Last: c.Last.UTC(), Example: text.Clean(c.Example),
 	}
 	if seconds > 0 {
 		l.PerSecond = float64(c.InWindow) / seconds

@@ -101,6 +101,7 @@ func (c *CPU) Summary(stats sampler.Stats, ended string) *summary.Summary {
 			WithoutStack: c.profile.WithoutStack(), UnsymbolizedFrames: stats.UnsymbolizedFrames,
 		},
 		Rules:    o.Rules.Name,
+		Causes:   o.Rules.Causes,
 		Warnings: warnings(stats),
 		Weights:  stats.Weights(),
 	})
