@@ -116,7 +116,7 @@ func TestReportOfACluster(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
-	for _, want := range []string{"A cluster: 2 nodes", "likely    inconsistent cluster state", "a@h: ae_exchange has 97% of the work", "b@h from a@h"} {
+	for _, want := range []string{"A cluster: 2 nodes", "likely    inconsistent cluster state", "a@h: 97% of the work is ae_exchange", "b@h from a@h"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
 		}

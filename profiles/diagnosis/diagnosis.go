@@ -27,6 +27,7 @@ func Of(nodes []*summary.Summary, rules *attribution.Rules) []summary.Diagnosis 
 	}{{attribution.ConnectionStorm, storm}, {attribution.InconsistentState, inconsistent}, {attribution.BusyWait, busyWait}} {
 		if cause := rules.Cause(c.name); cause != nil {
 			f := c.judge(e, cause)
+			f.cause = c.name
 			e.found = append(e.found, f)
 			all = append(all, f.diagnosis(cause))
 		}
@@ -47,11 +48,15 @@ type finding struct {
 	verdict  string
 	evidence []string
 	surer    []string
-	spinning bool // it is that of busyWait
+	first    string // advice that comes before the rules'; empty if there is none
+	cause    string
 }
 
 func (f *finding) diagnosis(c *attribution.Cause) summary.Diagnosis {
 	d := summary.Diagnosis{Cause: c.Name, About: c.About, Verdict: f.verdict, Evidence: f.evidence, Surer: f.surer, Advice: []string{}}
+	if f.first != "" {
+		d.Advice = append(d.Advice, f.first)
+	}
 	if f.verdict == summary.VerdictLikely || f.verdict == summary.VerdictPossible {
 		d.Advice = append(d.Advice, c.Advice...)
 	}

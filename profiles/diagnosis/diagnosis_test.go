@@ -57,6 +57,11 @@ func connections(perSecond float64, mqtt *summary.MQTT) func(*summary.Summary) {
 	}
 }
 
+// sbwt sets the flag +sbwt.
+func sbwt(value string) func(*summary.Summary) {
+	return func(s *summary.Summary) { s.Target.BusyWait = value }
+}
+
 // ofNodes adds a listener that other nodes connect to.
 func ofNodes(perSecond float64) func(*summary.Summary) {
 	return func(s *summary.Summary) {
@@ -72,7 +77,9 @@ var (
 	churning  = map[string]float64{"client_churn": 0.7, "ae_exchange": 0.01}
 	exchanges = map[string]float64{"client_churn": 0.01, "ae_exchange": 0.95}
 	both      = map[string]float64{"client_churn": 0.3, "ae_exchange": 0.6}
-	routing   = map[string]float64{"message_routing": 0.95, "client_churn": 0.02, "ae_exchange": 0.02}
+	// Half of what is not spinning is the VM's, too.
+	housekeeping = map[string]float64{"ae_exchange": 0.3, "client_churn": 0.2}
+	routing      = map[string]float64{"message_routing": 0.95, "client_churn": 0.02, "ae_exchange": 0.02}
 
 	stormy = &summary.MQTT{Connects: 3000, Connacks: 1500, WithoutConnack: 1500, Clients: 100, Repeated: 100, TakenOver: 900}
 	calm   = &summary.MQTT{Connects: 3000, Connacks: 2990, WithoutConnack: 10, Clients: 2900, Repeated: 90, TakenOver: 3}
@@ -119,7 +126,12 @@ func TestVerdicts(t *testing.T) {
 		{"idle, spinning", []*summary.Summary{with(node(0.4, 0.9, map[string]float64{"ae_exchange": 0.6}), quiet, connections(0, nil))}, map[string]string{spinning: "likely"}},
 		{"idle, spinning for the largest part", []*summary.Summary{with(node(0.01, 0.3, exchanges), quiet, connections(0, nil))}, map[string]string{noneOf: "likely", spinning: "possible"}},
 		{"idle, hardly spinning", []*summary.Summary{with(node(0.01, 0.1, exchanges), quiet, connections(0, nil))}, map[string]string{noneOf: "likely"}},
-		{"idle, spinning for most of a little", []*summary.Summary{with(node(0.01, 0.45, exchanges), quiet, connections(0, nil))}, map[string]string{spinning: "likely"}},
+		{"idle, as usual", []*summary.Summary{with(node(0.02, 0.6, exchanges), quiet, connections(0, nil), sbwt("medium"))}, map[string]string{noneOf: "likely", spinning: "possible"}},
+		{"idle, spins for long, most of a little", []*summary.Summary{with(node(0.01, 0.45, exchanges), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{spinning: "likely"}},
+		{"idle, spins for long, few samples", []*summary.Summary{with(node(0.008, 0.1, exchanges), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{spinning: "likely"}},
+		{"idle, told to spin for long, but does not", []*summary.Summary{with(node(0.04, 0.02, routing), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{noneOf: "likely"}},
+		{"spins for longer than it works", []*summary.Summary{with(node(0.1, 0.45, housekeeping), quiet, connections(0, nil), sbwt("long"))}, map[string]string{spinning: "likely"}},
+		{"works for longer than it spins", []*summary.Summary{with(node(1, 0.3, routing), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{noneOf: "likely"}},
 		{"idle, no samples", []*summary.Summary{with(node(0.001, 0.5, exchanges), quiet, connections(0, nil))}, map[string]string{noneOf: "likely"}},
 		{"spinning for as much as under load", []*summary.Summary{with(node(1, 0.45, routing), quiet, connections(0, nil))}, map[string]string{spinning: "possible", noneOf: "likely"}},
 		{"storm, spinning", []*summary.Summary{with(node(1, 0.6, churning), spam)}, map[string]string{storming: "likely", spinning: "possible"}},

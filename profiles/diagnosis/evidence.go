@@ -37,6 +37,11 @@ func newEvidence(nodes []*summary.Summary) *evidence {
 	return e
 }
 
+// isLikely tells whether a cause was found likely.
+func (e *evidence) isLikely(cause string) bool {
+	return slices.ContainsFunc(e.found, func(f *finding) bool { return f.cause == cause && f.verdict == summary.VerdictLikely })
+}
+
 // on says of which node something is, if there are several.
 func (e *evidence) on(n *summary.Summary) string {
 	if len(e.nodes) < 2 {
@@ -85,7 +90,7 @@ func (e *evidence) cpu(c *attribution.Cause) (answer, []string) {
 			answer = partly
 		}
 		best = max(best, answer)
-		figures = append(figures, fmt.Sprintf("%s%s has %.0f%% of the work, %.2f of %.2f cores", e.on(n), strings.Join(c.Workloads, " and "), 100*part, used, all))
+		figures = append(figures, fmt.Sprintf("%s%.0f%% of the work is %s: %.2f of %.2f cores", e.on(n), 100*part, strings.Join(c.Workloads, " and "), used, all))
 	}
 	return best, figures
 }
@@ -103,20 +108,34 @@ func (e *evidence) logs(c *attribution.Cause) (lines uint64, known bool, figures
 				continue
 			}
 			lines += l.InWindow
-			figure := fmt.Sprintf("%slog: %s, %d times", e.on(n), text.Clean(l.Signal), l.InWindow)
-			if n.Window.Duration > 0 && l.InWindow > 0 {
-				figure += fmt.Sprintf(" (%.1f/s)", float64(l.InWindow)/n.Window.Duration)
-			}
-			if before := l.Count - l.InWindow; before > 0 && l.Count >= l.InWindow {
-				figure += fmt.Sprintf(", and %d since %s", before, l.First.UTC().Format("15:04"))
-			}
-			if common := common(l); common != "" && l.InWindow > 0 {
-				figure += "; mostly " + common
-			}
-			figures = append(figures, figure)
+			figures = append(figures, e.on(n)+"log: "+lineFigure(n, l))
 		}
 	}
 	return lines, known, figures
+}
+
+// lineFigure says how often a signal was written, and what the line says, by which
+// people know it.
+func lineFigure(n *summary.Summary, l summary.Log) string {
+	figure := fmt.Sprintf("%s %d times", text.Clean(l.Signal), l.InWindow)
+	if n.Window.Duration > 0 && l.InWindow > 0 {
+		figure += fmt.Sprintf(" (%.1f/s)", float64(l.InWindow)/n.Window.Duration)
+	}
+	if l.Of != "" {
+		figure += ", of " + text.Clean(l.Of)
+		for _, all := range n.Logs {
+			if all.Signal == l.Of {
+				figure += fmt.Sprintf(" %d times", all.InWindow)
+			}
+		}
+	}
+	if before := l.Count - l.InWindow; before > 0 && l.Count >= l.InWindow {
+		figure += fmt.Sprintf(", and %d before, since %s", before, l.First.UTC().Format("15:04"))
+	}
+	if l.Example != "" {
+		figure += ": " + text.Clean(l.Example)
+	}
+	return figure
 }
 
 // repeating returns the part of the lines in the window that repeat the ones
@@ -147,20 +166,6 @@ func (e *evidence) allLogs() (all []summary.Log) {
 		all = append(all, n.Logs...)
 	}
 	return all
-}
-
-// common returns a log signal's most frequent values, if there are any.
-func common(l summary.Log) string {
-	if len(l.Values) == 0 {
-		return ""
-	}
-	var parts []string
-	for _, name := range []string{"group", "peer", "count", "state", "event", "node", "reason", "what"} {
-		if value := l.Values[0].Fields[name]; value != "" {
-			parts = append(parts, name+" "+text.Clean(value))
-		}
-	}
-	return strings.Join(parts, ", ")
 }
 
 // surerOfNode says what one node's evidence cannot tell.

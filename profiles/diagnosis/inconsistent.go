@@ -33,6 +33,9 @@ func inconsistent(e *evidence, c *attribution.Cause) *finding {
 	case known && !empty:
 		f.evidence = append(f.evidence, fmt.Sprintf("log: only %.0f%% of the exchanges repeat the ones before them", 100*part))
 	}
+	if f.verdict == summary.VerdictLikely && e.isLikely(attribution.ConnectionStorm) {
+		f.first = "End the storm first, and record again: what its clients leave behind is fetched by exchanges as well."
+	}
 	if f.verdict != summary.VerdictPossible && f.verdict != summary.VerdictUnknown {
 		return f
 	}

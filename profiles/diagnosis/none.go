@@ -25,7 +25,7 @@ func none(e *evidence, c *attribution.Cause) *finding {
 				continue
 			}
 			if top := n.Workloads[0]; top.Name != attribution.VM && top.Name != attribution.Unattributed {
-				f.evidence = append(f.evidence, fmt.Sprintf("%sthe most work, %.0f%%, is %s", e.on(n), 100*top.WithoutVM, top.Name))
+				f.evidence = append(f.evidence, fmt.Sprintf("%sthe most work is %s: %.0f%%", e.on(n), top.Name, 100*top.WithoutVM))
 			}
 		}
 	}
@@ -33,7 +33,7 @@ func none(e *evidence, c *attribution.Cause) *finding {
 		switch {
 		case other.verdict == summary.VerdictLikely:
 			f.verdict = summary.VerdictUnlikely
-		case f.verdict == summary.VerdictUnlikely, other.spinning && (idle || other.verdict == summary.VerdictPossible):
+		case f.verdict == summary.VerdictUnlikely, other.cause == attribution.BusyWait && (idle || other.verdict == summary.VerdictPossible):
 		case other.verdict == summary.VerdictPossible:
 			f.verdict = summary.VerdictPossible
 		case other.verdict == summary.VerdictUnknown && f.verdict == summary.VerdictLikely:

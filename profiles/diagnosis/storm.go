@@ -68,7 +68,7 @@ func (e *evidence) connectRate(c *attribution.Cause) (answer, []string) {
 		} else {
 			best = max(best, no)
 		}
-		figures = append(figures, fmt.Sprintf("%s%.1f connections/s, %.0f in the busiest second", e.on(n), opened, peak))
+		figures = append(figures, fmt.Sprintf("%sclients open %.1f connections/s, %.0f in the busiest second", e.on(n), opened, peak))
 	}
 	return best, figures
 }
@@ -102,8 +102,8 @@ func (e *evidence) behaviour(c *attribution.Cause) (answer, []string) {
 		} else {
 			misbehave = max(misbehave, no)
 		}
-		figures = append(figures, fmt.Sprintf("%s%d CONNECTs of %d client ids: %.0f%% closed before their CONNACK, %.0f%% with an id still connected",
-			e.on(n), m.Connects, m.Clients, 100*without, 100*over))
+		figures = append(figures, fmt.Sprintf("%s%d client ids sent %d CONNECTs: %.0f%% were closed before the CONNACK, %.0f%% came while their id was still connected",
+			e.on(n), m.Clients, m.Connects, 100*without, 100*over))
 	}
 	if misbehave == no && 2*plain < opened {
 		misbehave = unknown // most connections are opaque

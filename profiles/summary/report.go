@@ -46,8 +46,11 @@ func (s *Summary) Report(w io.Writer, style Style, profile string) error {
 	r.diagnosis()
 	if s.CPU.Samples > 0 {
 		r.workloads()
-		r.states()
-		r.processes()
+		// Who is woken up for a known cause wants the cause, on one screen.
+		if style.All || !s.found() {
+			r.states()
+			r.processes()
+		}
 	}
 	if style.All {
 		if s.CPU.Samples > 0 {

@@ -1,8 +1,10 @@
 package summary
 
 import (
+	"slices"
 	"strings"
 
+	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/text"
 )
 
@@ -13,7 +15,7 @@ type detail struct{ evidence, surer, advice, lines int }
 var (
 	allDetail   = detail{30, 10, 10, 20}
 	firstDetail = detail{4, 2, 2, 2}
-	laterDetail = detail{2, 1, 1, 2} // of the causes after the first
+	laterDetail = detail{2, 1, 2, 2} // of the causes after the first
 )
 
 // verdictWidth is the width of the column of verdicts.
@@ -36,6 +38,9 @@ func (r *report) diagnosis() {
 			detail = laterDetail
 		}
 		detail.evidence *= min(max(r.nodes, 1), maxNodes) // each node has some
+		if d.Cause == attribution.NoneOfThese && d.Verdict == VerdictUnlikely && !r.style.All {
+			continue // another is likely
+		}
 		verdict := r.paint(verdictColor[d.Verdict], text.Pad(text.Clean(d.Verdict), verdictWidth))
 		cause := text.Clean(strings.ReplaceAll(d.Cause, "_", " "))
 		if !open && !r.style.All {
@@ -43,7 +48,7 @@ func (r *report) diagnosis() {
 			continue
 		}
 		r.line("  ", verdict, r.bold(r.shorten(cause, 2+verdictWidth)))
-		if r.style.All {
+		if d.About != "" {
 			r.point(" ", d.About, detail.lines)
 		}
 		r.points("-", d.Evidence, detail.evidence, detail.lines)
@@ -59,6 +64,11 @@ func (r *report) diagnosis() {
 			r.points("?", d.Surer, detail.surer, detail.lines)
 		}
 	}
+}
+
+// found tells whether a known cause is likely.
+func (s *Summary) found() bool {
+	return slices.ContainsFunc(s.Diagnosis, func(d Diagnosis) bool { return d.Verdict == VerdictLikely && d.Cause != attribution.NoneOfThese })
 }
 
 var verdictColor = map[string]string{VerdictLikely: ansiRed, VerdictPossible: ansiYellow, VerdictUnlikely: ansiDim, VerdictUnknown: ansiDim}
