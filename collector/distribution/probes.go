@@ -221,7 +221,7 @@ func (p *probes) interrupt(handle func(*Message)) error {
 	}
 	p.closing = nil
 	n, err := p.read(context.Background(), time.Now(), maxUint64)
-	p.weights.gap = true
+	p.weights.interrupted()
 	err = errors.Join(err, p.flush(handle))
 	p.budget.spend(n, time.Now())
 	p.resume = time.Now().Add(p.budget.rest())
@@ -241,6 +241,7 @@ func sleep(ctx context.Context, wait time.Duration) {
 // end takes the probes out of the VM and handles what there is.
 func (p *probes) end(handle func(*Message)) error {
 	err := p.detach()
+	p.weights.gap = p.weights.sparse // the last word is the VM's
 	_, failed := p.read(context.Background(), time.Now(), maxUint64)
 	return errors.Join(err, failed, p.flush(handle))
 }

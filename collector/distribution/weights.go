@@ -16,11 +16,13 @@ type carrier struct {
 // carried is what went over a connection in one direction.
 type carried struct {
 	node      string
-	known     bool    // packets of the VM's are
-	packets   uint64  // as the VM counts, at the last look
+	base      uint64  // the VM's count of packets when counting began
+	packets   uint64  // as the VM counts since, at the last look
+	listed    bool    // by the VM, at the last look
 	probed    uint64  // as the probes count, at the last look
 	messages  uint64  // likewise
-	owed      float64 // packets for which no message stands yet
+	counted   uint64  // packets, by whichever way of counting
+	owed      float64 // packets for which no message stands yet; below 0 if more do
 	estimated float64 // messages that went by, probed or not
 	weight    float64 // of the messages probed since the last look but one
 }
@@ -29,9 +31,14 @@ type carried struct {
 // probes are in the VM for a part of the time only: the VM itself counts the
 // packets of each connection. What goes by unseen is made up for by what is seen
 // next on the same connection.
+//
+// The two ways of counting are not read at one instant. So where the VM's has its
+// turn it is its whole count that stands: what was added before is taken off,
+// and nothing at the border is counted by neither or by both.
 type weights struct {
 	carried map[carrier]*carried
 	gap     bool    // the probes were out of the VM since the last look
+	sparse  bool    // they were, at some time
 	left    float64 // of the copies since the last look but one, those that were not lost
 }
 
@@ -48,7 +55,7 @@ func (w *weights) get(key carrier) *carried {
 
 // begin takes what the VM has counted as the base.
 func (w *weights) begin(vm []beam.Connection) {
-	w.vmCounts(vm, func(c *carried, n uint64) { c.packets, c.known = n, true })
+	w.vmCounts(vm, func(c *carried, n uint64) { c.base = n })
 }
 
 func (w *weights) vmCounts(vm []beam.Connection, f func(*carried, uint64)) {
@@ -61,15 +68,22 @@ func (w *weights) vmCounts(vm []beam.Connection, f func(*carried, uint64)) {
 	}
 }
 
+// interrupted notes that the probes are out of the VM.
+func (w *weights) interrupted() { w.gap, w.sparse = true, true }
+
 // look takes the counts of the VM and of the probes, and sets the weights of
 // what was probed since the last look. lost is how many copies of it were lost:
 // what is left stands for them, too.
 func (w *weights) look(vm []beam.Connection, probes []bpf.Traffic, lost uint64, name func(uint64) string) {
+	for _, c := range w.carried {
+		c.listed = false
+	}
 	w.vmCounts(vm, func(c *carried, n uint64) {
+		c.packets, c.listed = max(c.packets, n-min(c.base, n)), true
 		if w.gap {
-			c.owed += float64(n - min(c.packets, n)) // of a new connection: all
+			c.owed += float64(c.packets) - float64(c.counted)
+			c.counted = c.packets
 		}
-		c.packets, c.known = n, true
 	})
 	var copies uint64
 	for _, one := range probes {
@@ -83,12 +97,13 @@ func (w *weights) look(vm []beam.Connection, probes []bpf.Traffic, lost uint64, 
 		if packets == 0 {
 			continue
 		}
-		if !w.gap || !c.known {
+		if !w.gap || !c.listed {
 			c.owed += float64(packets)
+			c.counted += packets
 		}
 		c.weight = max(c.owed/float64(packets), 1)
 		c.estimated += c.weight * float64(messages)
-		c.owed = 0
+		c.owed -= c.weight * float64(packets)
 	}
 	w.left = 1
 	if lost < copies {
@@ -112,7 +127,7 @@ func (w *weights) add(totals []Total) []Total {
 		index[totals[i].Node] = i
 	}
 	for key, c := range w.carried {
-		messages := uint64(math.Round(c.estimated + c.owed))
+		messages := uint64(max(math.Round(c.estimated+c.owed), 0))
 		if messages == 0 {
 			continue
 		}
