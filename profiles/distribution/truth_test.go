@@ -95,18 +95,15 @@ func observe(ctx context.Context, pid int) (t traffic, err error) {
 var applications = []string{"ae_exchange", "client_churn", "replication", "message_routing", "housekeeping"}
 
 // print prints measured/true shares of the bytes and of the messages. The
-// testbed counts no control messages, links and monitors.
+// testbed counts what goes with a message, but no links and monitors.
 func print(scenario string, node int, t traffic, truth *testbed.Truth) {
 	sent, marked := map[string]sum{}, map[string]sum{}
 	var all, allMarked sum
 	for r, total := range t.builder.rows {
-		if r.received || !slices.Contains(applications, r.workload) {
+		if r.received || r.requestType == "" || !slices.Contains(applications, r.workload) {
 			continue
 		}
 		counted := sum{total.messages, total.bytes}
-		if r.requestType == "" {
-			counted.messages = 0
-		}
 		sent[r.workload] = sum{sent[r.workload].messages + counted.messages, sent[r.workload].bytes + counted.bytes}
 		all = sum{all.messages + counted.messages, all.bytes + counted.bytes}
 	}

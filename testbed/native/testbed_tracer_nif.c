@@ -39,7 +39,7 @@ static atomic_uint threads;
 static _Thread_local uint32_t this_thread;
 
 static ERL_NIF_TERM atom_ok, atom_trace, atom_discard, atom_trace_status, atom_call, atom_none;
-static ERL_NIF_TERM atom_sent, kind_atoms[4], in_atoms[2], out_atoms[3], atom_node;
+static ERL_NIF_TERM atom_any, atom_sent, kind_atoms[4], in_atoms[2], out_atoms[3], atom_node;
 
 static uint64_t now(clockid_t clock) {
     struct timespec t;
@@ -97,19 +97,31 @@ static size_t number(const unsigned char *at, int width) {
     return n;
 }
 
+/* atoms are the different ones of a message, as far as they have room. */
+typedef struct { const unsigned char *text[64]; size_t length[64]; int count; } atoms;
+
+static void note_atom(atoms *known, const unsigned char *text, size_t length) {
+    for (int i = 0; i < known->count; i++)
+        if (known->length[i] == length && !memcmp(known->text[i], text, length)) return;
+    if (known->count == 64) return;
+    known->text[known->count] = text;
+    known->length[known->count++] = length;
+}
+
 /* wire_size returns the bytes of a term between nodes, which know atoms by number
- * after the first time: two bytes each. b is the term in the External Term Format,
- * whose tags tell how far it is to the next one; of what is not known here the
- * atoms count in full. */
+ * after the first time: two bytes each, and one and a half in the header for each
+ * different one. b is the term in the External Term Format, whose tags tell how
+ * far it is to the next one; of what is not known here the atoms count in full. */
 static size_t wire_size(const unsigned char *b, size_t size) {
+    atoms known = {.count = 0};
     size_t at = 1, text = 0; /* behind 131 */
     size_t behind = 0;       /* the atom that comes: of a pid, port or reference */
     while (at < size) {
         const unsigned char *p = b + at + 1;
         size_t left = size - at - 1, length = 0;
         switch (b[at]) {
-        case 115: case 119: length = left < 1 ? 0 : p[0]; at += 2 + length + behind; text += length; behind = 0; break;
-        case 100: case 118: length = left < 2 ? 0 : number(p, 2); at += 3 + length + behind; text += length + 1; behind = 0; break;
+        case 115: case 119: length = left < 1 ? 0 : p[0]; note_atom(&known, p + 1, length < left ? length : 0); at += 2 + length + behind; text += length; behind = 0; break;
+        case 100: case 118: length = left < 2 ? 0 : number(p, 2); note_atom(&known, p + 2, length + 1 < left ? length : 0); at += 3 + length + behind; text += length + 1; behind = 0; break;
         case 88: at += 1, behind = 12; break;
         case 89: at += 1, behind = 8; break;
         case 120: at += 1, behind = 12; break;
@@ -127,16 +139,31 @@ static size_t wire_size(const unsigned char *b, size_t size) {
         default: return size - 1 - text;
         }
     }
-    return size - 1 - text;
+    return size - 1 - text + known.count + (known.count + 1) / 2;
+}
+
+/* control_message returns what goes with a message to a name, process or alias of
+ * another node, or with a function that is spawned there. */
+static ERL_NIF_TERM control_message(ErlNifEnv *env, ERL_NIF_TERM sender, ERL_NIF_TERM to) {
+    const ERL_NIF_TERM *e;
+    int arity;
+    if (enif_is_pid(env, to)) return enif_make_tuple3(env, enif_make_int(env, 22), sender, to);
+    if (!enif_get_tuple(env, to, &arity, &e)) return enif_make_tuple3(env, enif_make_int(env, 33), sender, to);
+    if (e[0] != atom_any) return enif_make_tuple4(env, enif_make_int(env, 6), sender, enif_make_atom(env, ""), e[0]);
+    ERL_NIF_TERM apply = enif_make_tuple3(env, enif_make_atom(env, "erlang"), enif_make_atom(env, "apply"), enif_make_int(env, 2));
+    return enif_make_tuple6(env, enif_make_int(env, 29), enif_make_ref(env), sender, sender, apply,
+                            enif_make_list1(env, enif_make_atom(env, "link")));
 }
 
 /* note_sent keeps the size of testbed_truth:mark_sent(To, Message) if it goes to another node. */
 static void note_sent(ErlNifEnv *env, ERL_NIF_TERM sender, const ERL_NIF_TERM *arguments, uint64_t begin) {
     ErlNifBinary bytes;
-    if (!leaves_node(env, arguments[0]) || !enif_term_to_binary(env, arguments[1], &bytes)) return;
+    if (!leaves_node(env, arguments[0]) ||
+        !enif_term_to_binary(env, enif_make_tuple2(env, control_message(env, sender, arguments[0]), arguments[1]), &bytes))
+        return;
     record *r = reserve(SENT, sender, begin);
     if (r) {
-        r->term[0] = enif_make_uint(env, (unsigned)wire_size(bytes.data, bytes.size));
+        r->term[0] = enif_make_uint(env, (unsigned)(4 + 2 + 1 + wire_size(bytes.data, bytes.size) - 2)); /* length, header, not the tuple of both */
         r->end = now(CLOCK_MONOTONIC);
     }
     enif_release_binary(&bytes);
@@ -251,6 +278,7 @@ static int load(ErlNifEnv *env, void **priv, ERL_NIF_TERM info) {
     atom_trace_status = enif_make_atom(env, "trace_status");
     atom_call = enif_make_atom(env, "call");
     atom_none = enif_make_atom(env, "none");
+    atom_any = enif_make_atom(env, "any");
     atom_sent = enif_make_atom(env, "mark_sent");
     in_atoms[0] = enif_make_atom(env, "in");
     in_atoms[1] = enif_make_atom(env, "in_exiting");
