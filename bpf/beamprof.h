@@ -90,6 +90,7 @@ struct target {
 	__u64 process_slots; /* the process table: address of its first slot */
 	__u64 initial_call;  /* the atom $initial_call, as a term */
 	__u64 jit_descriptor; /* address of __jit_debug_descriptor */
+	__u64 decode, decode_length; /* the code that decodes messages of other nodes; 0: none */
 	__u64 samples;       /* ticks that hit it; counted by the sampling program */
 };
 

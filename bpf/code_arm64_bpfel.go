@@ -42,6 +42,8 @@ type codeTarget struct {
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64
+	Decode            uint64
+	DecodeLength      uint64
 	Samples           uint64
 }
 

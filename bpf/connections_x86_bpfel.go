@@ -97,6 +97,8 @@ type connectionsTarget struct {
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64
+	Decode            uint64
+	DecodeLength      uint64
 	Samples           uint64
 }
 

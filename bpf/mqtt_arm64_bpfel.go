@@ -99,6 +99,8 @@ type mqttTarget struct {
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64
+	Decode            uint64
+	DecodeLength      uint64
 	Samples           uint64
 }
 

@@ -18,6 +18,9 @@ struct scheduler {
 #define BOUNDARY_MAX PAGE_SIZE
 #define C_STACK_MAX (3 * PAGE_SIZE)
 #define SCHEDULER_STACK_MAX (1 << 20) /* C stacks of schedulers are not larger */
+#define DECODE_WORDS 96    /* of the C stack next to its base, searched for decoding, */
+#define DECODE_SAVED 6     /* and registers that are saved right below it */
+#define DECODE_POINTED 64  /* bytes they point to */
 #define ERLANG_ROOT_MAX PAGE_SIZE
 #define ERLANG_TOP_MAX PAGE_SIZE
 #define TERM_WORDS 5       /* a tuple's header and its first four elements */
@@ -77,7 +80,7 @@ struct header {
 	__u64 registered;   /* the atom it is registered as, or 0 */
 	/* Lengths in bytes of the parts of the payload, in their order. */
 	__u32 process_length, kernel_length, boundary_length, c_stack_length,
-		root_length, top_length, terms_length, callers_length;
+		decode_length, root_length, top_length, terms_length, callers_length, pad2;
 };
 
 /* The stack whose terms are copied next; not part of what is sent. */
@@ -265,6 +268,39 @@ static __always_inline void copy_boundary(struct record *r, __u64 base, __u64 le
 		return;
 	r->h.boundary = base - length;
 	r->h.boundary_length = length;
+}
+
+/* A process decodes a message when it takes it. Which node it is from is told by
+ * what the VM's decoding function (erts_decode_dist_ext) works on. It keeps that
+ * in a register, which the function that it calls saves right below the return
+ * address. All that was saved there is followed: user space knows the nodes. */
+static __always_inline void copy_decoding(struct record *r, const struct target *t)
+{
+	__u64 start = r->h.payload, end = start, length = r->h.c_stack_length, at = 0, word;
+	int i;
+
+	if (r->h.boundary_length) {
+		end = r->h.process_length + r->h.kernel_length + r->h.boundary_length;
+		length = r->h.boundary_length;
+	}
+	for (i = 1; i <= DECODE_WORDS; i++) {
+		if (i * 8 > length)
+			return;
+		at = end - i * 8;
+		masked(at, DATA_MAX - 8);
+		if (*(__u64 *)&r->data[at] - t->decode < t->decode_length)
+			break;
+	}
+	if (i > DECODE_WORDS)
+		return;
+	for (i = 0; i < DECODE_SAVED; i++) {
+		at -= 8;
+		masked(at, DATA_MAX - 8);
+		word = *(__u64 *)&r->data[at];
+		if (!(word & 7))
+			append(r, word, DECODE_POINTED);
+	}
+	r->h.decode_length = r->h.payload - start;
 }
 
 static __always_inline __u64 field(struct record *r, __u32 offset)
@@ -612,6 +648,8 @@ int sample(struct perf_event_context *ctx)
 		if (limit - sp > C_STACK_MAX - RED_ZONE)
 			copy_boundary(r, limit, BOUNDARY_MAX);
 		copy_c_stack(r, sp, limit);
+		if (t->decode && r->h.process_length)
+			copy_decoding(r, t);
 	}
 	if (s && r->h.process_length) {
 		if (field(r, t->process_registered))

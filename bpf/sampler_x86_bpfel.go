@@ -69,10 +69,12 @@ type samplerHeader struct {
 	KernelLength   uint32
 	BoundaryLength uint32
 	C_stackLength  uint32
+	DecodeLength   uint32
 	RootLength     uint32
 	TopLength      uint32
 	TermsLength    uint32
 	CallersLength  uint32
+	Pad2           uint32
 }
 
 type samplerIdentityKey struct {
@@ -131,6 +133,8 @@ type samplerTarget struct {
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64
+	Decode            uint64
+	DecodeLength      uint64
 	Samples           uint64
 }
 

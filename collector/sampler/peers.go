@@ -55,8 +55,7 @@ func isTraffic(function string) bool {
 
 // of returns the node that a sample's work is for, or the empty string. traffic
 // says that the C code works on messages. Which node they are for stands on the
-// C stack while they are sent; where it does not it is known only if there is
-// one node.
+// C stack while they are sent, and in what it points to while they are decoded.
 func (p *peers) of(r *record, s *collector.Sample, traffic bool) string {
 	if r.Time-p.looked >= peerInterval {
 		p.look(r.Time)
@@ -77,12 +76,27 @@ func (p *peers) of(r *record, s *collector.Sample, traffic bool) string {
 	if only := p.only(); only != "" {
 		return only
 	}
-	for at := 0; at+8 <= len(r.cStack); at += 8 {
-		if node, ok := p.entries[binary.LittleEndian.Uint64(r.cStack[at:])]; ok {
-			return node
+	for _, words := range [][]byte{r.cStack, r.decoding} {
+		for ; len(words) >= 8; words = words[8:] {
+			if node, ok := p.entries[binary.LittleEndian.Uint64(words)]; ok {
+				return node
+			}
 		}
 	}
 	return ""
+}
+
+// decoding returns where the code that decodes messages of other nodes is in
+// memory, zeros if the VM is no node or has no such function. Between the two
+// functions are others that decode (external.c, OTP 23 to 28).
+func decoding(target *beam.Target) (at, length uint64) {
+	first, ok := target.Symbol("erts_decode_dist_ext_size")
+	last, also := target.Symbol("erts_decode_dist_ext")
+	const lastSize = 256 // bytes at most
+	if !ok || !also || target.NodeName() == "" || last < first || last-first > 1<<13 {
+		return 0, 0
+	}
+	return first, last - first + lastSize
 }
 
 // only returns the node that all connections are to, if there is one.

@@ -18,6 +18,7 @@ type record struct {
 	kernel   []byte // kernel stack, 64-bit program counters, leaf first
 	boundary []byte // what lies right below the base of the scheduler's C stack
 	cStack   []byte // C stack from the stack pointer up
+	decoding []byte // what the frames that decode a message of another node work on
 	root     []byte // Erlang stack next to its root
 	top      []byte // Erlang stack at its top, if the root part does not reach it
 	terms    []byte // tuples that words of the root part point to, as bpf.Term
@@ -40,7 +41,7 @@ func (r *record) parse(raw []byte) error {
 		length uint32
 	}{
 		{&r.head, r.ProcessLength}, {&r.kernel, r.KernelLength}, {&r.boundary, r.BoundaryLength},
-		{&r.cStack, r.C_stackLength}, {&r.root, r.RootLength}, {&r.top, r.TopLength}, {&r.terms, r.TermsLength},
+		{&r.cStack, r.C_stackLength}, {&r.decoding, r.DecodeLength}, {&r.root, r.RootLength}, {&r.top, r.TopLength}, {&r.terms, r.TermsLength},
 		{&r.callers, r.CallersLength},
 	} {
 		if int64(part.length) > int64(len(payload)) {

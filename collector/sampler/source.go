@@ -105,7 +105,9 @@ func (c *Source) attachCodeProbe() {
 func (c *Source) kernelTarget() bpf.Target {
 	l := c.target.Layout
 	initialCall, _ := c.target.AtomNamed("$initial_call") // 0 in a VM that has no proc_lib
+	decode, decodeLength := decoding(c.target)
 	return bpf.Target{
+		Decode: decode, DecodeLength: decodeLength,
 		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort),
 		ProcessId: uint32(l.Process.ID), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
 		ProcessHend: uint32(l.Process.HEnd), ProcessDictionary: uint32(l.Process.Dictionary),
