@@ -56,7 +56,8 @@ type DistributionPrograms struct {
 	// nothing, until the kernel has waited for all that may be using them.
 	Multi bool
 
-	objects distributionObjects
+	settings Distribution
+	objects  distributionObjects
 }
 
 // LoadDistribution loads the probes for one VM. It needs what Load needs.
@@ -65,7 +66,7 @@ func LoadDistribution(settings Distribution) (*DistributionPrograms, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raising the memory lock limit: %w", err)
 	}
-	p := &DistributionPrograms{Multi: haveUprobeMulti()}
+	p := &DistributionPrograms{Multi: haveUprobeMulti(), settings: settings}
 	spec, err := loadDistribution()
 	if err != nil {
 		return nil, fmt.Errorf("reading the distribution's probes: %w", err)
@@ -92,6 +93,16 @@ func LoadDistribution(settings Distribution) (*DistributionPrograms, error) {
 func haveUprobeMulti() bool {
 	version, err := features.LinuxVersionCode()
 	return err == nil && version >= 6<<16|10<<8 && features.HaveBPFLinkUprobeMulti() == nil
+}
+
+// Renew forgets what was read of the VM before. It must be called when the probes
+// were out of the VM.
+func (p *DistributionPrograms) Renew() error {
+	p.settings.Generation += 1 << 16 // the probes count up, too
+	if err := p.objects.Distributions.Put(uint32(0), p.settings); err != nil {
+		return fmt.Errorf("setting up the distribution's probes: %w", err)
+	}
+	return nil
 }
 
 // AddStack tells where the C stack of the scheduler thread tid begins.

@@ -32,53 +32,75 @@ type distributionDistribution struct {
 	EntryNode      uint32
 	EntryCache     uint32
 	CacheIn        uint32
+	ProcessHtop    uint32
 	ProcessStop    uint32
 	ProcessHeap    uint32
 	ProcessHend    uint32
+	Generation     uint32
+	ProcessWords   [8]uint32
 }
 
 type distributionHeapTerm struct {
 	_     structs.HostLayout
 	Term  uint64
-	Words [8]uint64
+	Words [6]uint64
+}
+
+type distributionMemo struct {
+	_          structs.HostLayout
+	Generation uint32
+	Pad        uint32
+	Slots      [64]struct {
+		_      structs.HostLayout
+		Number uint64
+		Atom   uint64
+	}
 }
 
 type distributionMessage struct {
-	_             structs.HostLayout
-	Type          uint32
-	Pad           uint32
-	Time          uint64
-	Pid           uint32
-	Tid           uint32
-	Entry         uint64
-	Connection    uint32
-	Pad2          uint32
-	Node          uint64
-	Bytes         uint64
-	Sequence      uint64
-	Fragment      uint64
-	Process       uint64
-	Control       uint64
-	Term          uint64
-	Leaf          uint64
-	Root          uint64
-	Top           uint64
-	Payload       uint64
-	ProcessLength uint32
-	RootLength    uint32
-	TopLength     uint32
-	TermsLength   uint32
-	DataLength    uint32
-	AtomsLength   uint32
+	_           structs.HostLayout
+	Type        uint32
+	Pad         uint32
+	Time        uint64
+	Pid         uint32
+	Tid         uint32
+	Entry       uint64
+	Connection  uint32
+	Pad2        uint32
+	Node        uint64
+	Bytes       uint64
+	Sequence    uint64
+	Fragment    uint64
+	Process     uint64
+	Control     uint64
+	Term        uint64
+	Leaf        uint64
+	Root        uint64
+	Top         uint64
+	Payload     uint64
+	Words       [8]uint64
+	RootLength  uint32
+	TopLength   uint32
+	TermsLength uint32
+	DataLength  uint32
+	AtomsLength uint32
+	Pad3        uint32
 }
 
 type distributionMessageRecord struct {
-	_       structs.HostLayout
-	H       distributionMessage
-	Data    [12288]uint8
-	Sending [48]uint64
-	Saved   [16]uint64
-	Busy    uint64
+	_            structs.HostLayout
+	H            distributionMessage
+	Data         [12288]uint8
+	Near         [310]uint64
+	Recent       uint64
+	RecentLength uint64
+	Context      uint64
+	Packet       [280]uint8
+	Process      [64]uint64
+	None         distributionMemo
+	Saved        [16]uint64
+	Unfollowed   uint64
+	Busy         uint64
 }
 
 type distributionTarget struct {
@@ -100,6 +122,8 @@ type distributionTarget struct {
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64
+	Decode            uint64
+	DecodeLength      uint64
 	Samples           uint64
 }
 
@@ -109,6 +133,7 @@ type distributionTraffic struct {
 	Packets  uint64
 	Bytes    uint64
 	Node     uint64
+	Cache    uint64
 }
 
 type distributionTrafficKey struct {
@@ -126,6 +151,7 @@ const (
 	distributionMapCounters              = "counters"
 	distributionMapDistributions         = "distributions"
 	distributionMapEvents                = "events"
+	distributionMapMemos                 = "memos"
 	distributionMapMessages              = "messages"
 	distributionMapStacks                = "stacks"
 	distributionMapTargets               = "targets"
@@ -189,6 +215,7 @@ type distributionMapSpecs struct {
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	Distributions *ebpf.MapSpec `ebpf:"distributions"`
 	Events        *ebpf.MapSpec `ebpf:"events"`
+	Memos         *ebpf.MapSpec `ebpf:"memos"`
 	Messages      *ebpf.MapSpec `ebpf:"messages"`
 	Stacks        *ebpf.MapSpec `ebpf:"stacks"`
 	Targets       *ebpf.MapSpec `ebpf:"targets"`
@@ -226,6 +253,7 @@ type distributionMaps struct {
 	Counters      *ebpf.Map `ebpf:"counters"`
 	Distributions *ebpf.Map `ebpf:"distributions"`
 	Events        *ebpf.Map `ebpf:"events"`
+	Memos         *ebpf.Map `ebpf:"memos"`
 	Messages      *ebpf.Map `ebpf:"messages"`
 	Stacks        *ebpf.Map `ebpf:"stacks"`
 	Targets       *ebpf.Map `ebpf:"targets"`
@@ -237,6 +265,7 @@ func (m *distributionMaps) Close() error {
 		m.Counters,
 		m.Distributions,
 		m.Events,
+		m.Memos,
 		m.Messages,
 		m.Stacks,
 		m.Targets,

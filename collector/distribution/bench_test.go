@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
@@ -123,20 +124,80 @@ func BenchmarkMessages(b *testing.B) {
 	b.Logf("%d messages looked into", in.messages)
 }
 
+// BenchmarkPrograms measures what the probes' programs take for a message, as the
+// kernel times them: of a process that does nothing but send, and of a server
+// that sends on behalf of others.
+func BenchmarkPrograms(b *testing.B) {
+	testsupport.RequireBPF(b)
+	p := startTraffic(b, testsupport.Options{Flags: []string{"+sbwt", "none"}})
+	p.connect(b)
+	in, err := newProbes(p.target, Full)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer in.close()
+	statistics, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
+	if err != nil {
+		b.Skipf("this kernel does not measure the run time of BPF programs: %v", err)
+	}
+	defer statistics.Close()
+	defer always(b, in)()
+	sends := func(from, to *testsupport.VM, what string) func() {
+		return func() {
+			from.Eval(b, fmt.Sprintf("traffic:%s, traffic:wait('%s')", fmt.Sprintf(what, to.Node), to.Node))
+		}
+	}
+	for _, load := range []struct {
+		name    string
+		program *ebpf.Program
+		send    func()
+	}{
+		{"sent/cast", in.programs.Sent, sends(p.a, p.b, "sends({traffic_server, '%s'}, 20000, {'$gen_cast', {apply, vmq_swc_store, rpc_broadcast, [1]}})")},
+		{"sent/call", in.programs.Sent, sends(p.a, p.b, "calls('%s', 3000, 100)")},
+		{"sent/server", in.programs.Sent, sends(p.a, p.b, "relays('%s', 3000)")},
+		{"received/cast", in.programs.Received, sends(p.b, p.a, "sends({traffic_server, '%s'}, 20000, {'$gen_cast', {apply, vmq_swc_store, rpc_broadcast, [1]}})")},
+		{"received/call", in.programs.Received, sends(p.b, p.a, "calls('%s', 3000, 1000)")},
+	} {
+		b.Run(load.name, func(b *testing.B) {
+			before, err := load.program.Stats()
+			if err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				load.send()
+			}
+			after, err := load.program.Stats()
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(0, "ns/op") // of so many messages
+			b.ReportMetric(float64((after.Runtime-before.Runtime).Nanoseconds())/float64(after.RunCount-before.RunCount), "kernel-ns/message")
+		})
+	}
+}
+
 // BenchmarkMessageCost measures what a message costs the sender by its size, all
-// of it, without probes. Per message it is so much, and so much for each byte.
+// of it, without probes: so much for each message, and so much for each byte. The
+// bytes of a large binary are only copied to the kernel, those of many small
+// terms are encoded as well.
 func BenchmarkMessageCost(b *testing.B) {
 	p := startTraffic(b, testsupport.Options{Flags: []string{"+sbwt", "none"}})
 	p.connect(b)
+	const term = 23 // bytes of each element of the list
 	for _, size := range []int{10, 1000, 10_000, 100_000} {
-		b.Run(fmt.Sprint(size), func(b *testing.B) {
-			n := 2_000_000_000 / (size + 10_000)
-			for b.Loop() {
-				before := cpu(b, p.a)
-				p.a.Eval(b, fmt.Sprintf("traffic:casts('%[1]s', %[2]d, %[3]d), traffic:wait('%[1]s')", p.b.Node, n, size))
-				b.ReportMetric(float64((cpu(b, p.a)-before).Nanoseconds())/float64(n), "vm-ns/message")
-			}
-		})
+		for name, content := range map[string]string{
+			"binary": fmt.Sprintf("binary:copy(<<1>>, %d)", size),
+			"terms":  fmt.Sprintf("[{N, <<N:64>>} || N <- lists:seq(1000, 999 + %d div %d)]", size, term),
+		} {
+			b.Run(fmt.Sprintf("%s/%d", name, size), func(b *testing.B) {
+				n := 500_000_000 / (size + 10_000)
+				for b.Loop() {
+					before := cpu(b, p.a)
+					p.a.Eval(b, fmt.Sprintf("traffic:sends({traffic_server, '%[1]s'}, %[2]d, {'$gen_cast', %[3]s}), traffic:wait('%[1]s')", p.b.Node, n, content))
+					b.ReportMetric(float64((cpu(b, p.a)-before).Nanoseconds())/float64(n), "vm-ns/message")
+				}
+			})
+		}
 	}
 }
 

@@ -50,6 +50,8 @@ var operations = [...]operation{
 const (
 	operationSpawnRequest   = 29
 	operationSpawnRequestTT = 30
+	operationSpawnReply     = 31
+	operationSpawnReplyTT   = 32
 	operationAltact         = 37
 )
 

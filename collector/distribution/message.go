@@ -1,6 +1,8 @@
 package distribution
 
 import (
+	"encoding/binary"
+
 	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/beamprof/beamprof/bpf"
@@ -43,10 +45,12 @@ type decoder struct {
 	people *people
 	open   map[sequence]*Message // received in part
 	asked  *lru.Cache[question, answer]
+	spawns spawns
 	record record
-	terms  []byte // of the record, as the names of stacks take them
-	bad    uint64 // records that make no sense
-	lost   uint64 // messages whose last packet did not come
+	head   [beam.HeadSize]byte // of the process, as far as it was copied
+	terms  []byte              // of the record, as the names of stacks take them
+	bad    uint64              // records that make no sense
+	lost   uint64              // messages whose last packet did not come
 }
 
 // sequence tells the packets of one message from those of others.
@@ -76,11 +80,18 @@ const maxAsked = 1 << 14
 const maxOpen = 1 << 14
 
 func newDecoder(target *beam.Target) *decoder {
-	asked, err := lru.New[question, answer](maxAsked)
+	return &decoder{
+		target: target, stacks: sampler.NewStacks(target), people: newPeople(target), open: map[sequence]*Message{},
+		asked: newCache[question, answer](maxAsked), spawns: newSpawns(),
+	}
+}
+
+func newCache[K comparable, V any](size int) *lru.Cache[K, V] {
+	cache, err := lru.New[K, V](size)
 	if err != nil { // the size is positive
 		panic(err)
 	}
-	return &decoder{target: target, stacks: sampler.NewStacks(target), people: newPeople(target), open: map[sequence]*Message{}, asked: asked}
+	return cache
 }
 
 // decode turns a record into a message, or nil if it is only a part of one.
@@ -155,11 +166,28 @@ func (d *decoder) sent(r *record) *Message {
 	if r.Process != 0 {
 		m.Sender = d.stacks.Sample(&sampler.Copy{
 			Time: r.Time, TID: int(r.Tid), Leaf: r.Leaf, Process: r.Process,
-			Head: r.head, RootAt: r.Root, Root: r.root, TopAt: r.Top, Top: r.top, Terms: d.stackTerms(r.terms),
+			Head: d.processHead(r), RootAt: r.Root, Root: r.root, TopAt: r.Top, Top: r.top, Terms: d.stackTerms(r.terms),
 		})
+		m.Sender.Process = d.spawns.name(r.Words[0], m.Sender.Process)
 	}
 	d.name(m, control, content)
 	return m
+}
+
+// processWords are the offsets of those words of struct process that are copied:
+// all that a process is named by, and where its stack begins.
+func processWords(l *beam.ProcessLayout) [len(bpf.Message{}.Words)]uint32 {
+	initial := uint32(l.Initial)
+	return [...]uint32{uint32(l.ID), uint32(l.Registered), uint32(l.Dictionary), uint32(l.Parent), initial, initial + 8, initial + 16, uint32(l.Stop)}
+}
+
+// processHead returns the head of a record's process, with what was copied of it
+// in its places.
+func (d *decoder) processHead(r *record) []byte {
+	for i, at := range processWords(&d.target.Layout.Process) {
+		binary.NativeEndian.PutUint64(d.head[at:], r.Words[i])
+	}
+	return d.head[:]
 }
 
 // stackWords is how many words of a term the names of stacks take: the term
@@ -207,8 +235,14 @@ func (d *decoder) name(m *Message, control, content term) {
 	if number == operationSpawnRequest || number == operationSpawnRequestTT {
 		if destination, request := spawned(to, content); destination != "" {
 			m.Destination, m.Request, m.RequestType = destination, request, "spawn"
+			if m.Received {
+				d.spawns.request(question{m.Node, control.element(2).ref}, destination)
+			}
 		}
 		return
+	}
+	if !m.Received && (number == operationSpawnReply || number == operationSpawnReplyTT) {
+		d.spawns.reply(question{m.Node, control.element(2).ref}, control.element(5).pid)
 	}
 	m.Destination = d.destination(to, m.Received)
 	switch o.name { // the others carry reasons of exits

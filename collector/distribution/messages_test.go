@@ -16,7 +16,7 @@ import (
 const trafficSource = `
 -module(traffic).
 -behaviour(gen_server).
--export([start/0, init/1, handle_call/3, handle_cast/2, handle_info/2, calls/3, casts/3, relays/2, sends/3, wait/1]).
+-export([start/0, init/1, handle_call/3, handle_cast/2, handle_info/2, calls/3, casts/3, relays/2, remote/2, sends/3, wait/1]).
 
 start() -> {ok, Pid} = gen_server:start({local, traffic_server}, ?MODULE, [], []), unlink(Pid), Pid.
 init([]) -> {ok, 0}.
@@ -36,6 +36,8 @@ casts(Node, N, Bytes) ->
     gen_server:cast({traffic_server, Node}, {apply, vmq_swc_store, rpc_broadcast, [binary:copy(<<N:8>>, Bytes)]}),
     casts(Node, N - 1, Bytes).
 
+remote(At, To) -> spawn(At, fun() -> gen_server:cast(To, from_afar) end).
+
 relays(_, 0) -> ok;
 relays(Node, N) -> ok = gen_server:call(traffic_server, {relay, Node}), relays(Node, N - 1).
 
@@ -50,6 +52,7 @@ type session struct {
 	*Session
 	messages []Message
 	senders  []string // by message: stacks, leaf first
+	kinds    []string // and kinds of processes
 	stop     context.CancelFunc
 	done     chan error
 }
@@ -67,6 +70,7 @@ func run(t *testing.T, p pair, options Options) *session {
 		r.done <- s.Run(ctx, func(m *Message) {
 			r.messages = append(r.messages, *m)
 			r.senders = append(r.senders, stackOf(m.Sender))
+			r.kinds = append(r.kinds, kindOf(m.Sender))
 		})
 	}()
 	t.Cleanup(stop)
@@ -81,6 +85,13 @@ func run(t *testing.T, p pair, options Options) *session {
 		}
 	}
 	return r
+}
+
+func kindOf(s *collector.Sample) string {
+	if s == nil || s.Process == nil {
+		return ""
+	}
+	return s.Process.Kind
 }
 
 func stackOf(s *collector.Sample) string {
@@ -337,5 +348,25 @@ func TestSampled(t *testing.T) {
 		if all := (writes + casts) / (rounds * each); stats.Lost == 0 && (all < 0.9 || all > 1.1) {
 			t.Errorf("what was looked into stands for %.0f messages of %d", writes+casts, rounds*each)
 		}
+	}
+}
+
+// What another node spawns here is named by whose fun it runs, also if all that
+// its stack tells is that it sends.
+func TestSpawnedByAnotherNode(t *testing.T) {
+	testsupport.RequireBPF(t)
+	p := startTraffic(t, testsupport.Options{})
+	p.connect(t)
+	s := run(t, p, Options{Detail: Full})
+	const n = 20
+	p.b.Eval(t, fmt.Sprintf("[traffic:remote('%s', whereis(traffic_server)) || _ <- lists:seq(1, %d)], timer:sleep(500)", p.a.Node, n))
+	got := map[string]int{}
+	for i, m := range s.end(t) {
+		if m.Request == "from_afar" && !m.Received {
+			got[s.kinds[i]]++
+		}
+	}
+	if got["traffic:fun"] != n {
+		t.Errorf("%v", got)
 	}
 }

@@ -90,7 +90,8 @@ func (p *probes) settings() bpf.Distribution {
 		SendBuffers: uint32(l.Sending.Buffers), SendFragments: uint32(l.Sending.Fragments), SendProcess: uint32(l.Sending.Process),
 		BufferSize: uint32(l.OutputBuffer.Size), BufferVector: uint32(l.OutputBuffer.Vector), VectorBytes: uint32(l.Vector.Bytes),
 		EntryNode: uint32(l.DistEntry.Node), EntryCache: uint32(l.DistEntry.Cache), CacheIn: uint32(l.AtomCache.In),
-		ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap), ProcessHend: uint32(l.Process.HEnd),
+		ProcessHtop: uint32(l.Process.HTop), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap), ProcessHend: uint32(l.Process.HEnd),
+		ProcessWords: processWords(&l.Process),
 	}
 }
 
@@ -100,6 +101,9 @@ func (p *probes) attach() error {
 	executable, err := link.OpenExecutable(p.executable())
 	if err != nil {
 		return fmt.Errorf("open the VM's executable for probes: %w", err)
+	}
+	if err := p.programs.Renew(); err != nil {
+		return err
 	}
 	var links [2]link.Link
 	var errs [2]error

@@ -11,9 +11,9 @@ import (
 // record is what the kernel side copied of one message.
 type record struct {
 	bpf.Message
-	head, root, top, terms []byte   // sent: the process, its stack, the terms
-	data                   []byte   // received: the first bytes
-	atoms                  []uint64 // received: those named by number, as the VM's cache had them
+	root, top, terms []byte   // sent: the stack, the terms
+	data             []byte   // received: the first bytes
+	atoms            []uint64 // received: those named by number, as the VM's cache had them
 }
 
 const messageHeadSize = int(unsafe.Sizeof(bpf.Message{}))
@@ -41,7 +41,7 @@ func (r *record) parse(raw []byte) error {
 		rest = rest[len(part):]
 		return part
 	}
-	r.head, r.root, r.top, r.terms = take(r.ProcessLength), take(r.RootLength), take(r.TopLength), take(r.TermsLength)
+	r.root, r.top, r.terms = take(r.RootLength), take(r.TopLength), take(r.TermsLength)
 	r.data = take(r.DataLength)
 	take(-r.DataLength & 7) // up to the next word
 	for part := take(r.AtomsLength); len(part) >= 8; part = part[8:] {

@@ -71,6 +71,9 @@ func functionName(module, function string) string {
 	return printable(module + ":" + function)
 }
 
+// someFun stands for a fun of which only the module is known.
+const someFun = "fun"
+
 // spawned returns what a spawn request starts: the function, and for those of
 // erpc what they apply.
 func spawned(function, arguments term) (destination, request string) {
@@ -84,7 +87,7 @@ func spawned(function, arguments term) (destination, request string) {
 	}
 	// erlang:spawn/2 and its like; what fun of the module is not sent.
 	if module.atom == "erlang" && name.atom == "apply" && len(arguments.elements) > 0 && arguments.elements[0].kind == termFun {
-		return functionName(arguments.elements[0].atom, "fun"), ""
+		return functionName(arguments.elements[0].atom, someFun), ""
 	}
 	// erpc:execute_call/4 and execute_cast/3 get module, function and arguments last.
 	if module.atom != "erpc" || arguments.kind != termList || len(arguments.elements) < 2 {

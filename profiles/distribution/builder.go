@@ -30,6 +30,7 @@ const unit = 1_000_000
 type Builder struct {
 	attribution *attribution.Attributor
 	waiting     map[uint64]*waiting // by the time of their sample
+	unknown     []uint64            // of these, those whose sender tells nothing
 	kinds       map[string]*collector.Process
 	frames      map[*collector.Frame]uint32
 	order       []*collector.Frame
@@ -60,7 +61,8 @@ type row struct {
 // waiting is a message that is not attributed yet, or in part.
 type waiting struct {
 	row
-	left int64 // of unit
+	left  int64 // of unit
+	again bool  // it is attributed for the second time
 }
 
 type sum struct{ messages, bytes float64 }
@@ -87,7 +89,7 @@ func (b *Builder) Add(m *distribution.Message) {
 	switch {
 	case m.Received:
 		r.stack = b.stack(b.place(m))
-		s = b.receiving(m)
+		s = b.receiving(&r)
 	case m.Sender != nil:
 		r.stack = b.stack(m.Sender.Stack)
 		s = *m.Sender
@@ -101,8 +103,20 @@ func (b *Builder) Add(m *distribution.Message) {
 	// The time tells the sample when it comes back.
 	for s.Time = m.Time; b.waiting[s.Time] != nil; s.Time++ {
 	}
-	b.waiting[s.Time] = &waiting{r, unit}
+	b.waiting[s.Time] = &waiting{row: r, left: unit}
 	b.attribution.Add(&s)
+	b.retry()
+}
+
+// retry attributes what was sent, and whose sender tells nothing, as those do
+// who get it: what it is, and where it goes, say what for.
+func (b *Builder) retry() {
+	for _, at := range b.unknown {
+		s := b.receiving(&b.waiting[at].row)
+		s.Time = at
+		b.attribution.Add(&s)
+	}
+	b.unknown = b.unknown[:0]
 }
 
 // place is the stack of a message received: its request, where it goes, who sends.
@@ -121,26 +135,34 @@ func (b *Builder) place(m *distribution.Message) []*collector.Frame {
 }
 
 // receiving is the process that gets a message, when it handles it.
-func (b *Builder) receiving(m *distribution.Message) collector.Sample {
-	tag, _, _ := strings.Cut(m.Request, " ")
+func (b *Builder) receiving(r *row) collector.Sample {
+	tag, _, _ := strings.Cut(r.request, " ")
 	s := collector.Sample{
 		Thread: &collector.Thread{Kind: collector.ThreadScheduler}, State: collector.StateEmulator,
-		Request: tag, RequestType: m.RequestType,
+		Request: tag, RequestType: r.requestType,
 	}
-	switch m.Destination {
-	case distribution.Unknown, distribution.ProcessIsGone, distribution.Alias, "":
+	if !named(r.destination) {
 		return s
 	}
-	process := b.kinds[m.Destination]
+	process := b.kinds[r.destination]
 	if process == nil {
 		if len(b.kinds) >= maxKinds {
 			clear(b.kinds)
 		}
-		process = &collector.Process{Name: m.Destination, Kind: kind(m.Destination)}
-		b.kinds[m.Destination] = process
+		process = &collector.Process{Name: r.destination, Kind: kind(r.destination)}
+		b.kinds[r.destination] = process
 	}
 	s.Process = process
 	return s
+}
+
+// named tells whether it is known who gets a message.
+func named(destination string) bool {
+	switch destination {
+	case distribution.Unknown, distribution.ProcessIsGone, distribution.Alias, "":
+		return false
+	}
+	return true
 }
 
 // kind folds the numbers of a registered name. A function is a kind already.
@@ -155,6 +177,11 @@ func kind(destination string) string {
 func (b *Builder) attributed(s *collector.Sample, part attribution.Part) {
 	w := b.waiting[s.Time]
 	if w == nil {
+		return
+	}
+	if part.Basis == attribution.BasisNone && !w.again && !w.received && named(w.destination) && w.destination != distribution.OtherProcess {
+		w.again = true
+		b.unknown = append(b.unknown, s.Time)
 		return
 	}
 	r := w.row
@@ -213,6 +240,8 @@ func (b *Builder) stack(frames []*collector.Frame) string {
 
 // Close attributes what waits for that.
 func (b *Builder) Close() {
+	b.attribution.Close()
+	b.retry()
 	b.attribution.Close()
 	clear(b.waiting)
 }

@@ -2,6 +2,7 @@ package distribution
 
 import (
 	"bytes"
+	"maps"
 	"math"
 	"testing"
 	"time"
@@ -136,5 +137,32 @@ func TestCrowded(t *testing.T) {
 	}
 	if count != maxRows+10 || b.crowded < 10 || len(p.Sample) > maxRows+10 {
 		t.Errorf("%d messages in %d samples, %d without details", count, len(p.Sample), b.crowded)
+	}
+}
+
+// Where the sender tells nothing, what is sent and to whom does.
+func TestUnknownSender(t *testing.T) {
+	rules, _ := attribution.Builtin("vernemq")
+	b := NewBuilder(rules)
+	for i, destination := range []string{"vmq_swc_edist_meta1", "vmq_reg_sync", distribution.OtherProcess} {
+		b.Add(&distribution.Message{
+			Time: 1, Node: "b@host", Bytes: 100, Weight: 1, Operation: "reg_send", Destination: destination, RequestType: "call", Request: "something",
+			Sender: &collector.Sample{
+				Thread: &collector.Thread{Kind: collector.ThreadScheduler}, State: collector.StateBIF, Stack: frames("gen_server:do_send/2"),
+				Process: &collector.Process{PID: "<0.9.0>", Name: "gen_server:do_send/2", Kind: "gen_server:do_send/2"},
+			},
+		})
+		if i == 0 && len(b.unknown) > 0 {
+			t.Error("a message still waits")
+		}
+	}
+	b.Close()
+	got := map[string]string{}
+	for r := range b.rows {
+		got[r.destination] = r.workload
+	}
+	want := map[string]string{"vmq_swc_edist_meta1": "ae_exchange", "vmq_reg_sync": "client_churn", distribution.OtherProcess: "unattributed"}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, not %v", got, want)
 	}
 }
