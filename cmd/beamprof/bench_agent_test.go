@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -27,7 +30,50 @@ const (
 // BenchmarkAgent measures what an agent with the default configuration takes for
 // one VM with two busy schedulers and the code of a large application, in per
 // cent of one core, once it has begun: windows, profiles, a sink, metrics.
-func BenchmarkAgent(b *testing.B) {
+func BenchmarkAgent(b *testing.B) { benchmarkAgent(b, agentMeasured) }
+
+// closing is how many connections BenchmarkClosingSockets closes a second.
+const closing = 500
+
+// BenchmarkClosingSockets measures the same while other processes in the VM's
+// network namespace open and close connections, which are none of the VM's.
+func BenchmarkClosingSockets(b *testing.B) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connection.Close()
+		}
+	}()
+	ctx, stop := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	defer ended.Wait()
+	defer stop()
+	ended.Go(func() {
+		ticks := time.NewTicker(time.Second / closing)
+		defer ticks.Stop()
+		for ctx.Err() == nil {
+			<-ticks.C
+			connection, err := net.Dial("tcp", listener.Addr().String())
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			connection.Read(make([]byte, 1)) // until it is closed
+			connection.Close()
+		}
+	})
+	benchmarkAgent(b, agentMeasured/2)
+}
+
+func benchmarkAgent(b *testing.B, measured time.Duration) {
 	testsupport.RequireBPF(b)
 	vm := benchload.Large.Start(b, 2)
 	program := profilers(b)[0].arguments(vm.PID, "")[0]
@@ -50,7 +96,7 @@ func BenchmarkAgent(b *testing.B) {
 		time.Sleep(agentSettles)
 		before := ownTime(b, cmd.Process.Pid)
 		bpfBefore := watched.runTime()
-		time.Sleep(agentMeasured)
+		time.Sleep(measured)
 		user := ownTime(b, cmd.Process.Pid) - before
 		bpf := watched.runTime() - bpfBefore
 		resident := residentNow(b, cmd.Process.Pid)
@@ -61,8 +107,8 @@ func BenchmarkAgent(b *testing.B) {
 			b.Fatalf("no profile was written: %s", log.String())
 		}
 		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(100*user/agentMeasured.Seconds(), "%own")
-		b.ReportMetric(100*bpf.Seconds()/agentMeasured.Seconds(), "%bpf")
+		b.ReportMetric(100*user/measured.Seconds(), "%own")
+		b.ReportMetric(100*bpf.Seconds()/measured.Seconds(), "%bpf")
 		b.ReportMetric(float64(resident)/(1<<20), "MiB-resident")
 		b.ReportMetric(float64(c.memory)/1024, "MiB-peak")
 	}

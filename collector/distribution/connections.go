@@ -62,11 +62,24 @@ func newConnections(target *beam.Target, kernel *sockets.Namespace) *connections
 
 // begin takes what there is as the base of all counts.
 func (c *connections) begin() error {
+	c.findListeners()
 	if err := c.follow(true); err != nil {
 		return err
 	}
-	c.findListeners()
-	return nil
+	return c.narrow()
+}
+
+// narrow has the kernel tell of closed sockets only if lost has a use for them:
+// a host closes many, and each would wake this process up.
+func (c *connections) narrow() error {
+	var ports sockets.Ports
+	for port := range c.ports {
+		ports.Local = append(ports.Local, port)
+	}
+	for peer := range c.peers {
+		ports.Remote = append(ports.Remote, peer.port)
+	}
+	return c.kernel.Only(ports)
 }
 
 // findListeners finds where the VM accepts other nodes: net_kernel owns the
@@ -135,14 +148,15 @@ func (c *connections) follow(first bool) error {
 	if len(inodes) == 0 {
 		return nil
 	}
-	found, err := c.kernel.Find(inodes)
-	if err != nil {
+	// One that closes between Find and narrow is heard of as well.
+	if err := c.kernel.All(); err != nil {
 		return err
 	}
+	found, err := c.kernel.Find(inodes)
 	for inode, s := range found {
 		c.connect(waiting[inode], s)
 	}
-	return nil
+	return errors.Join(err, c.narrow())
 }
 
 // connect notes the socket of a connection.
@@ -152,7 +166,9 @@ func (c *connections) connect(to *connection, s sockets.Socket) {
 		to.base = s
 	}
 	c.cookies[s.ID.Cookie()] = to
-	c.peers[peerAddress{s.ID.Remote().String(), s.ID.RemotePort()}] = to.node
+	if !c.ports[s.ID.LocalPort()] { // else the other port is one of many that it chose
+		c.peers[peerAddress{s.ID.Remote().String(), s.ID.RemotePort()}] = to.node
+	}
 }
 
 // hear takes in the sockets that went away until a time: their last counts.
@@ -195,10 +211,15 @@ func (c *connections) lost(s sockets.Socket) {
 	sum.socket.Received += s.Received
 }
 
-// end takes the last counts of what is still there. Sockets outlive the VM for a
-// while, so it does not matter if that is gone.
+// end takes the last counts. Sockets outlive the VM for a while, so it does not
+// matter if that is gone.
 func (c *connections) end() {
 	_ = c.follow(false)
+	c.refresh()
+}
+
+// refresh takes the counts of what is still there.
+func (c *connections) refresh() {
 	for _, key := range c.order {
 		one := c.known[key]
 		if !one.known || one.closed {

@@ -107,6 +107,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 const (
 	lookInterval = 200 * time.Millisecond
 	restInterval = 500 * time.Millisecond // without probes: there are no buffers to be emptied
+	askInterval  = time.Second            // for the counts of sockets that are open
 	hearTimeout  = 10 * time.Millisecond
 	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
 )
@@ -125,6 +126,7 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 		}
 	}
 	var failed error
+	asked := time.Now()
 	for ctx.Err() == nil && failed == nil {
 		next := time.Now().Add(lookInterval)
 		if s.probes == nil {
@@ -137,6 +139,10 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 		// A list that changed while it was read is whole the next time.
 		if errors.Is(s.connections.follow(false), memory.ErrExited) {
 			break
+		}
+		if time.Since(asked) >= askInterval {
+			s.connections.refresh()
+			asked = time.Now()
 		}
 		s.look()
 	}

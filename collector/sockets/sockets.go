@@ -66,6 +66,7 @@ type Namespace struct {
 	pid       int
 	questions *netlink.Conn
 	destroyed *netlink.Conn // nil before Subscribe
+	filtered  bool          // see Only
 }
 
 // closedBuffer is the size of the receive buffer for sockets that go away, in
