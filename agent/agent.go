@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/rs/zerolog"
 
@@ -57,7 +58,7 @@ func New(config *Config, options Options) (_ *Agent, err error) {
 	if a.engine, err = newEngine(a, config); err != nil {
 		return nil, errors.Join(err, a.pipeline.Close())
 	}
-	if a.server, err = a.listen(config); err != nil {
+	if a.server, err = a.listen(config, nil); err != nil {
 		return nil, errors.Join(err, a.engine.close(), a.pipeline.Close())
 	}
 	return a, nil
@@ -83,7 +84,7 @@ func (a *Agent) Run(ctx context.Context, ready func()) error {
 	}
 	a.changing.Lock()
 	defer a.changing.Unlock()
-	a.server.stop()
+	a.server.stop(lastAnswers)
 	err = errors.Join(err, a.engine.stop())
 	stopSending()
 	return errors.Join(err, <-sent, a.pipeline.Close())
@@ -105,7 +106,7 @@ func (a *Agent) Reload(config *Config) (err error) {
 		}
 	}
 	if !config.sameServer(old) {
-		if server, err = a.listen(config); err != nil {
+		if server, err = a.listen(config, server); err != nil {
 			if engine != a.engine {
 				err = errors.Join(err, engine.close())
 			}
@@ -117,7 +118,7 @@ func (a *Agent) Reload(config *Config) (err error) {
 			err = errors.Join(err, engine.close())
 		}
 		if server != a.server {
-			server.stop()
+			server.stop(0)
 		}
 		return err
 	}
@@ -133,7 +134,7 @@ func (a *Agent) Reload(config *Config) (err error) {
 	}
 	if server != oldServer {
 		server.start()
-		go oldServer.stop() // once its scrapes are answered
+		go oldServer.stop((maxSeconds + 1) * time.Second) // once its scrapes are answered
 	}
 	return nil
 }

@@ -27,12 +27,14 @@ const spinner = `register(spinner, spawn(fun() -> (fun Loop(N) -> Loop(lists:sum
 
 // running is an agent at work.
 type running struct {
-	agent  *Agent
-	path   string // of its configuration
-	output string // of its sink
-	url    string
-	log    *synchronized
-	stop   func()
+	agent   *Agent
+	path    string // of its configuration
+	output  string // of its sink
+	http    string // more of the key http
+	url     string
+	address string // host:port
+	log     *synchronized
+	stop    func()
 }
 
 type synchronized struct {
@@ -55,17 +57,22 @@ func (s *synchronized) String() string {
 // start starts an agent with windows of a second, that profiles only the VMs of a test.
 func start(t *testing.T, nodes, more string) *running {
 	t.Helper()
+	return startHTTP(t, nodes, "", more)
+}
+
+func startHTTP(t *testing.T, nodes, http, more string) *running {
+	t.Helper()
 	testsupport.RequireBPF(t)
 	dir := t.TempDir()
-	r := &running{path: filepath.Join(dir, "agent.yaml"), output: filepath.Join(dir, "profiles"), log: &synchronized{}}
+	r := &running{path: filepath.Join(dir, "agent.yaml"), output: filepath.Join(dir, "profiles"), http: http, log: &synchronized{}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	address := listener.Addr().String()
 	listener.Close()
-	r.url = "http://" + address
-	r.write(t, nodes, address, more)
+	r.address, r.url = address, "http://"+address
+	r.write(t, nodes, more)
 	config, err := Load(r.path)
 	if err != nil {
 		t.Fatal(err)
@@ -95,10 +102,11 @@ func start(t *testing.T, nodes, more string) *running {
 	return r
 }
 
-func (r *running) write(t *testing.T, nodes, address, more string) {
+func (r *running) write(t *testing.T, nodes, more string) {
 	t.Helper()
-	text := fmt.Sprintf("sampling: {frequency: 99, window: 1s, profile: 2s}\ntargets: {interval: 1s, nodes: [%q]}\nspool: %s\nhttp: {listen: %q, max_scrapes: 2}\n"+
-		"sinks: [{name: local, type: directory, directory: {path: %s}}]\n%s", nodes, filepath.Join(filepath.Dir(r.path), "spool"), address, r.output, more)
+	t.Helper()
+	text := fmt.Sprintf("sampling: {frequency: 99, window: 1s, profile: 2s}\ntargets: {interval: 1s, nodes: [%q]}\nspool: %s\nhttp: {listen: %q, max_scrapes: 2%s}\n"+
+		"sinks: [{name: local, type: directory, directory: {path: %s}}]\n%s", nodes, filepath.Join(filepath.Dir(r.path), "spool"), r.address, r.http, r.output, more)
 	if err := os.WriteFile(r.path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +140,7 @@ func (r *running) get(t *testing.T, path string) (int, string) {
 // profiles returns the profiles of a node and kind that the sink has.
 func (r *running) profiles(t *testing.T, node, kind string) []*profile.Profile {
 	t.Helper()
-	names, _ := filepath.Glob(filepath.Join(r.output, "*-"+node+"-"+kind+"-*.pb.gz"))
+	names, _ := filepath.Glob(filepath.Join(r.output, "[0-9]*-"+node+"-"+kind+"-*.pb.gz")) // not those being written
 	var all []*profile.Profile
 	for _, name := range names {
 		data, err := os.ReadFile(name)
@@ -275,14 +283,13 @@ func goTool(t *testing.T, r *running) {
 }
 
 func reload(t *testing.T, r *running) {
-	_, address, _ := strings.Cut(r.url, "//")
-	r.write(t, "agent_.*", address, "bogus: 1\n")
+	r.write(t, "agent_.*", "bogus: 1\n")
 	r.agent.reloadFrom(r.path)
 	if log := r.log.String(); !strings.Contains(log, ":6: unknown key bogus") {
 		t.Fatalf("a configuration with an unknown key was taken:\n%s", log)
 	}
 	r.output += "2"
-	r.write(t, "agent_one@.*", address, "")
+	r.write(t, "agent_one@.*", "")
 	r.agent.reloadFrom(r.path)
 	eventually(t, "a profile where the new configuration wants it", func() bool { return len(r.profiles(t, "agent_one@localhost", "cpu")) > 1 })
 	if names := r.profiles(t, "agent_two@localhost", "cpu"); len(names) > 1 { // what was in the queue may come

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/beamprof/beamprof/collector/connections"
@@ -87,6 +86,8 @@ type HTTP struct {
 	Listen     string `yaml:"listen"`      // host:port; empty: nobody is answered
 	WebConfig  string `yaml:"web_config"`  // file with TLS and basic auth, as exporter-toolkit has it; needed off loopback
 	MaxScrapes int    `yaml:"max_scrapes"` // profiles that are being taken at once
+
+	mode webMode
 }
 
 // Defaults returns the configuration of an empty file.
@@ -184,17 +185,27 @@ func unknownKeys(text []byte) error {
 
 var unknownKey = regexp.MustCompile(`field (\S+) not found in type \S+|field (\S+) already set in type \S+`)
 
-// yamlError says in our words what the YAML package says.
+// yamlError says in our words what the YAML package says, without the values
+// that it quotes: a password in the wrong place is one of them.
 func yamlError(err error) error {
 	var wrong *yaml.TypeError
 	if !errors.As(err, &wrong) {
-		return errors.New(strings.TrimPrefix(err.Error(), "yaml: "))
+		return errors.New(withoutValues(strings.TrimPrefix(err.Error(), "yaml: ")))
 	}
 	var errs []error
 	for _, e := range wrong.Errors {
-		errs = append(errs, errors.New(unknownKey.ReplaceAllString(e, "unknown key $1")))
+		errs = append(errs, errors.New(withoutValues(unknownKey.ReplaceAllString(e, "unknown key $1"))))
 	}
 	return errors.Join(errs...)
+}
+
+var (
+	quotedValue   = regexp.MustCompile("(?s) `.*`")
+	unknownAnchor = regexp.MustCompile(`(?s)unknown anchor '.*' referenced`)
+)
+
+func withoutValues(message string) string {
+	return unknownAnchor.ReplaceAllString(quotedValue.ReplaceAllString(message, ""), "a value that begins with * must be in quotes")
 }
 
 var variable = regexp.MustCompile(`\$\{([^}]*)\}`)
@@ -280,10 +291,14 @@ func (h *HTTP) check() error {
 		return fmt.Errorf("http.listen: %w", err)
 	}
 	address := net.ParseIP(name)
-	if h.WebConfig == "" && name != "localhost" && (address == nil || !address.IsLoopback()) {
-		return fmt.Errorf("http.listen: %s can be reached by others: give http.web_config a file with TLS and users", h.Listen)
+	exposed := name != "localhost" && (address == nil || !address.IsLoopback())
+	if h.WebConfig == "" {
+		if exposed {
+			return fmt.Errorf("http.listen: %s can be reached by others: give http.web_config a file with TLS and users", h.Listen)
+		}
+		return nil
 	}
-	if err := web.Validate(h.WebConfig); err != nil {
+	if h.mode, err = checkWebConfig(h.WebConfig, exposed); err != nil {
 		return fmt.Errorf("http.web_config: %w", err)
 	}
 	return nil
@@ -329,6 +344,6 @@ func (c *Config) sameEngine(old *Config) bool {
 		reflect.DeepEqual(c.rules, old.rules) && reflect.DeepEqual(c.Labels, old.Labels)
 }
 
-// sameServer tells whether both answer in the same way. What is in the file of
-// http.web_config is read for each connection.
+// sameServer tells whether both answer in the same way, as far as a server that
+// runs cannot change: see webMode.
 func (c *Config) sameServer(old *Config) bool { return c.HTTP == old.HTTP }

@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/rs/zerolog"
 
+	"github.com/beamprof/beamprof/profiles/text"
 	"github.com/beamprof/beamprof/profiles/upload"
 )
 
@@ -23,27 +27,59 @@ type server struct {
 	listener net.Listener // nil: nobody is answered
 	http     *http.Server
 	scrapes  chan struct{} // holds one for each profile being taken
+	log      zerolog.Logger
 }
 
-// headerTimeout bounds how long a request may take to arrive, lastAnswers how
-// long the answers may take that are under way when the server stops.
+// headerTimeout bounds how long a request may take to arrive, idleTimeout how
+// long a connection is kept without one, lastAnswers how long the answers may
+// take that are under way when the agent ends.
 const (
 	headerTimeout = 10 * time.Second
+	idleTimeout   = 5 * time.Minute
 	lastAnswers   = 2 * time.Second
 )
 
-// listen takes the address that a configuration names.
-func (a *Agent) listen(config *Config) (*server, error) {
+// listen takes the address that a configuration names; from the server before,
+// which still answers, if that has it. before may be nil.
+func (a *Agent) listen(config *Config, before *server) (*server, error) {
 	s := &server{agent: a, config: config.HTTP, scrapes: make(chan struct{}, config.HTTP.MaxScrapes)}
-	s.http = &http.Server{Handler: s.routes(), ReadHeaderTimeout: headerTimeout, MaxHeaderBytes: 64 << 10}
+	// Anybody can make it complain, so it does not do so often.
+	s.log = a.options.Log.Sample(&zerolog.BurstSampler{Burst: 5, Period: time.Minute})
+	s.http = &http.Server{
+		Handler: s.routes(), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: 64 << 10,
+		ErrorLog: log.New(complaints{s.log}, "", 0),
+	}
 	if config.HTTP.Listen == "" {
 		return s, nil
 	}
 	var err error
-	if s.listener, err = net.Listen("tcp", config.HTTP.Listen); err != nil {
+	if before != nil && before.listener != nil && before.config.Listen == config.HTTP.Listen {
+		s.listener, err = shared(before.listener)
+	} else {
+		s.listener, err = net.Listen("tcp", config.HTTP.Listen)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("http.listen: %w", err)
 	}
 	return s, nil
+}
+
+// shared returns a listener on the same socket, which stays open until both are closed.
+func shared(l net.Listener) (net.Listener, error) {
+	file, err := l.(*net.TCPListener).File()
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return net.FileListener(file)
+}
+
+// complaints takes what the HTTP server has to say of its clients.
+type complaints struct{ log zerolog.Logger }
+
+func (c complaints) Write(line []byte) (int, error) {
+	c.log.Warn().Msg(text.Clean(strings.TrimSpace(string(line))))
+	return len(line), nil
 }
 
 func (s *server) routes() http.Handler {
@@ -92,22 +128,26 @@ func (s *server) start() {
 	if s.listener == nil {
 		return
 	}
-	s.agent.options.Log.Info().Msgf("listening on http://%s", s.listener.Addr())
+	scheme := "http"
+	if s.config.mode.tls {
+		scheme = "https"
+	}
+	s.agent.options.Log.Info().Msgf("listening on %s://%s", scheme, s.listener.Addr())
 	flags := &web.FlagConfig{WebConfigFile: &s.config.WebConfig}
 	go func() {
-		err := web.Serve(s.listener, s.http, flags, slog.New(slog.DiscardHandler))
+		err := web.Serve(s.listener, s.http, flags, slog.New(zerolog.NewSlogHandler(s.log.Level(zerolog.ErrorLevel))))
 		if err != nil && !errors.Is(err, http.ErrServerClosed) {
 			s.agent.failed <- fmt.Errorf("answering scrapers: %w", err)
 		}
 	}()
 }
 
-// stop stops answering; what is being answered gets a moment.
-func (s *server) stop() {
+// stop stops answering; what is being answered gets so long.
+func (s *server) stop(patience time.Duration) {
 	if s.listener == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if s.http.Shutdown(ctx) != nil {
 		s.http.Close()
