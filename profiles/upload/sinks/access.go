@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -38,7 +39,30 @@ func newAccess(c Config) *access {
 	}
 	a.keepSecret(string(c.Auth.Password))
 	a.keepSecret(string(c.Auth.Token))
+	_, query, _ := strings.Cut(c.URL, "?")
+	a.keepSecret(query)
+	a.keepProxy()
 	return a
+}
+
+// keepProxy keeps secret how one gets past the proxy that the environment names
+// for the server, if any.
+func (a *access) keepProxy() {
+	server, err := url.Parse(a.config.URL)
+	if err != nil {
+		return
+	}
+	if a.config.grpc() { // it takes the proxy for https for all
+		server.Scheme = "https"
+	}
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: server})
+	if err != nil || proxy == nil || proxy.User == nil {
+		return
+	}
+	password, _ := proxy.User.Password()
+	a.keepSecret(password)
+	a.keepSecret(proxy.User.String())
+	a.keepSecret(base64.StdEncoding.EncodeToString([]byte(proxy.User.Username() + ":" + password)))
 }
 
 // headers returns the headers of the next attempt.
