@@ -3,8 +3,10 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -79,10 +81,13 @@ func (v *vm) look() *beside {
 	return b
 }
 
-// looked says once why something cannot be looked at.
+// looked says once why something cannot be looked at, unless the VM has ended.
 func (v *vm) looked(what string, err error) bool {
 	if err == nil {
 		return true
+	}
+	if _, gone := os.Stat(fmt.Sprintf("/proc/%d", v.info.PID)); gone != nil {
+		return false
 	}
 	v.complaining.Lock()
 	defer v.complaining.Unlock()

@@ -214,8 +214,8 @@ func (v *vm) end(period *collection) {
 func (v *vm) renew() {
 	age := time.Since(v.attached)
 	if age < renewAfter {
-		if age < settleAfter { // it may have listeners and logs by now that it had not
-			v.relook()
+		if age < settleAfter && time.Since(v.beside.opened) > relookAfter-v.engine.config.Sampling.Window {
+			v.relook() // it may have listeners and logs by now that it had not
 		}
 		return
 	}
@@ -233,8 +233,12 @@ func (v *vm) renew() {
 	}
 }
 
-// settleAfter is how long a VM may take to open its listeners and logs.
-const settleAfter = 5 * time.Minute
+// settleAfter is how long a VM may take to open its listeners and logs, and
+// relookAfter is when they are looked for again until then.
+const (
+	settleAfter = 5 * time.Minute
+	relookAfter = time.Minute
+)
 
 // relook opens what is looked at beside samples anew.
 func (v *vm) relook() {
