@@ -68,7 +68,7 @@ func (e *evidence) connectRate(c *attribution.Cause) (answer, []string) {
 		} else {
 			best = max(best, no)
 		}
-		figures = append(figures, fmt.Sprintf("%sclients open %.1f connections/s, %.0f in the busiest second", e.on(n), opened, peak))
+		figures = append(figures, fmt.Sprintf("%sclients open %.1f connections/s, %.0f at the peak", e.on(n), opened, peak))
 	}
 	return best, figures
 }

@@ -52,7 +52,7 @@ func storm() *Summary {
 	s.Diagnosis = []Diagnosis{
 		{Cause: "client_connection_storm", About: "clients connect again before they were served", Verdict: VerdictLikely,
 			Evidence: []string{
-				"63% of the work is client_churn: 0.17 of 0.34 cores", "clients open 71.3 connections/s, 95 in the busiest second",
+				"63% of the work is client_churn: 0.17 of 0.34 cores", "clients open 71.3 connections/s, 95 at the peak",
 				"120 client ids sent 2140 CONNECTs: 56% were closed before the CONNACK, 31% came while their id was still connected",
 				"log: unknown_sync_event 840 times (28.0/s): got unknown sync event in drain state {cleanup,session_taken_over}",
 				"log: drain_failed 40 times (1.3/s), and 210 before, since 02:40: can't drain queue _ for [_]['broker@10.0.0.2'] due to not_found",
