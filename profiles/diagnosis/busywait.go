@@ -56,7 +56,7 @@ func spinsOn(n *summary.Summary, c *attribution.Cause) (answer, string) {
 		figure += fmt.Sprintf("; the VM was started with +sbwt %s, longer than usual", n.Target.BusyWait)
 	}
 	switch {
-	case idle && long && atMost(spin.Share, n.CPU.Samples) >= some/2:
+	case idle && long && (n.CPU.Samples < minSamples || atMost(spin.Share, n.CPU.Samples) >= some/2):
 		return yes, figure
 	case idle && n.CPU.Samples < fewSamples:
 		return no, fmt.Sprintf("the VM is idle: %.2f cores, too little to tell what for", all)

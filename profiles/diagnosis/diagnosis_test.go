@@ -129,6 +129,7 @@ func TestVerdicts(t *testing.T) {
 		{"idle, as usual", []*summary.Summary{with(node(0.02, 0.6, exchanges), quiet, connections(0, nil), sbwt("medium"))}, map[string]string{noneOf: "likely", spinning: "possible"}},
 		{"idle, spins for long, most of a little", []*summary.Summary{with(node(0.01, 0.45, exchanges), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{spinning: "likely"}},
 		{"idle, spins for long, few samples", []*summary.Summary{with(node(0.008, 0.1, exchanges), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{spinning: "likely"}},
+		{"idle, spins for long, hardly any samples", []*summary.Summary{with(node(0.001, 0, exchanges), quiet, connections(0, nil), sbwt("long"))}, map[string]string{spinning: "likely"}},
 		{"idle, told to spin for long, but does not", []*summary.Summary{with(node(0.04, 0.02, routing), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{noneOf: "likely"}},
 		{"spins for longer than it works", []*summary.Summary{with(node(0.1, 0.45, housekeeping), quiet, connections(0, nil), sbwt("long"))}, map[string]string{spinning: "likely"}},
 		{"works for longer than it spins", []*summary.Summary{with(node(1, 0.3, routing), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{noneOf: "likely"}},
