@@ -9,9 +9,11 @@ import (
 	"github.com/beamprof/beamprof/collector/logs"
 )
 
-// vernemqLines are lines of VerneMQ 1.13 in lager's format and of 2.x, and the
-// signal that each is.
-var vernemqLines = []struct{ line, signal string }{
+// signalLine is a line of a log and the signal that it is; empty if it is none.
+type signalLine struct{ line, signal string }
+
+// vernemqLines are lines of VerneMQ 1.13 in lager's format and of 2.x.
+var vernemqLines = []signalLine{
 	{"2026-11-22 13:13:01.658 [error] <0.522.0>@vmq_queue:wait_for_offline:{290,25} got unknown sync event in wait_for_offline state {cleanup,session_taken_over}", "unknown_sync_event"},
 	{"2026-11-22T13:13:01.658000+00:00 [error] <0.522.0> vmq_queue:drain/3:332: got unknown sync event in drain state {cleanup,session_taken_over}", "unknown_sync_event"},
 	{"2026-11-22 13:13:01.658 [info] <0.522.0>@vmq_swc_exchange_fsm:local_sync_repair:{135,13} Replica meta3: AE exchange with 'VerneMQ@10.0.0.2' synced 200 objects", "ae_exchange"},
@@ -30,14 +32,20 @@ var vernemqLines = []struct{ line, signal string }{
 	{"2026-11-22 13:13:01.658 [info] <0.522.0>@vmq_server_app:start:{61,13} loaded 3 subscriptions into vmq_reg_trie", ""},
 }
 
-// TestSignalsOfVerneMQ: each of the lines it is known to write is the right signal, and no other.
-func TestSignalsOfVerneMQ(t *testing.T) {
-	rules, _ := Builtin("vernemq")
+// TestSignals: each of the lines that a system is known to write is the right signal, and no other.
+func TestSignals(t *testing.T) {
+	for name, lines := range map[string][]signalLine{"vernemq": vernemqLines, "rabbitmq": rabbitmqLines, "ejabberd": ejabberdLines} {
+		t.Run(name, func(t *testing.T) { testSignals(t, name, lines) })
+	}
+}
+
+func testSignals(t *testing.T, name string, lines []signalLine) {
+	rules, _ := Builtin(name)
 	var signals []logs.Signal
 	for _, s := range rules.Signals {
 		signals = append(signals, s.Signal)
 	}
-	for _, c := range vernemqLines {
+	for _, c := range lines {
 		file := filepath.Join(t.TempDir(), "console.log")
 		if err := os.WriteFile(file, nil, 0o644); err != nil {
 			t.Fatal(err)

@@ -24,6 +24,9 @@ func (r *report) brief() {
 		what := fmt.Sprintf("%s: %s/s, %s", l.name(), decimals(l.OpenedPerSecond, 1), l.closed())
 		lines = append(lines, [2]string{"Clients", what})
 	}
+	if busiest := r.busiest(); busiest != "" {
+		lines = append(lines, [2]string{"Busiest", busiest})
+	}
 	if r.Logs != nil {
 		lines = append(lines, [2]string{"Log", r.briefLog()})
 	}
@@ -42,6 +45,22 @@ func (r *report) brief() {
 		}
 		r.line(r.bold(text.Pad(label, labelWidth)), r.shorten(l[1], labelWidth))
 	}
+}
+
+// busiest says who connects most, if anybody came back.
+func (r *report) busiest() string {
+	c := r.Connections
+	if c == nil {
+		return ""
+	}
+	var who []string
+	if len(c.Remotes) > 0 && c.Remotes[0].Opened > 1 {
+		who = append(who, fmt.Sprintf("%s, %s", text.Clean(c.Remotes[0].Address), plural(c.Remotes[0].Opened, "connection")))
+	}
+	if len(c.Clients) > 0 && c.Clients[0].Connects > 1 {
+		who = append(who, fmt.Sprintf("client id %s, %s", text.Clean(c.Clients[0].ID), plural(c.Clients[0].Connects, "CONNECT")))
+	}
+	return strings.Join(who, "; ")
 }
 
 // briefListeners returns the busiest listeners of clients.
