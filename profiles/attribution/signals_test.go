@@ -32,6 +32,41 @@ var vernemqLines = []signalLine{
 	{"2026-11-22 13:13:01.658 [info] <0.522.0>@vmq_server_app:start:{61,13} loaded 3 subscriptions into vmq_reg_trie", ""},
 }
 
+// rabbitmqLines are lines of RabbitMQ 3.10 of Debian 12; those of MQTT's duplicate
+// ids and of limits are made of its formats.
+var rabbitmqLines = []signalLine{
+	{"2026-11-26 02:48:56.864597+00:00 [warning] <0.287.0> disk resource limit alarm set on node 'rabbit@10.0.0.1'.", "alarm"},
+	{"2026-11-26 02:48:56.864597+00:00 [warning] <0.287.0> memory resource limit alarm set on node 'rabbit@10.0.0.1'.", "alarm"},
+	{"2026-11-26 02:48:56.864597+00:00 [warning] <0.287.0> *** Publishers will be blocked until this alarm clears ***", ""},
+	{"2026-11-26 02:49:12.465377+00:00 [error] <0.707.0> closing MQTT connection \"127.0.0.1:48002 -> 127.0.0.1:1883\" (login timeout)", "handshake_failed"},
+	{"2026-11-26 02:49:12.465377+00:00 [error] <0.707.0> closing MQTT connection \"127.0.0.1:48002 -> 127.0.0.1:1883\" (keepalive timeout)", "heartbeats_missed"},
+	{"2026-11-26 02:49:24.012366+00:00 [info] <0.728.0> accepting AMQP connection <0.728.0> (127.0.0.1:49624 -> 127.0.0.1:5672)", "connection_opened"},
+	{"2026-11-26 02:49:24.014124+00:00 [warning] <0.728.0> closing AMQP connection <0.728.0> (127.0.0.1:49624 -> 127.0.0.1:5672):", "connection_closed"},
+	{"2026-11-26 02:49:24.014124+00:00 [warning] <0.728.0> client unexpectedly closed TCP connection", "connection_closed_abruptly"},
+	{"2026-11-26 02:49:25.517519+00:00 [error] <0.739.0> {handshake_timeout,handshake}", "handshake_failed"},
+	{"2026-11-26 02:49:26.518358+00:00 [error] <0.744.0> Error on AMQP connection <0.744.0> (127.0.0.1:49656 -> 127.0.0.1:5672, state: starting):", ""},
+	{"2026-11-26 02:49:26.518358+00:00 [error] <0.744.0> PLAIN login refused: user 'guest' - invalid credentials", "login_refused"},
+	{"2026-11-26 02:49:28.112509+00:00 [info] <0.759.0> closing AMQP connection <0.759.0> (127.0.0.1:49662 -> 127.0.0.1:5672, vhost: '/', user: 'guest')", "connection_closed"},
+	{"2026-11-26 02:49:28.112509+00:00 [warning] <0.759.0> MQTT disconnecting client <0.759.0> with duplicate id 'meter-17'", "client_id_taken"},
+	{"2026-11-26 02:49:28.112509+00:00 [error] <0.759.0> access to vhost '/' refused for user 'guest': connection limit (10) is reached", "login_refused"},
+	{"2026-11-26 02:49:28.112509+00:00 [error] <0.759.0> connection refused for user 'guest': user connection limit (10) is reached", "connection_limit"},
+	{"2026-11-26 02:49:02.101652+00:00 [info] <0.686.0> started MQTT TCP listener on 127.0.0.1:1883", ""},
+}
+
+// ejabberdLines are lines of ejabberd 23.01 of Debian 12; that of a session that is
+// replaced is made of its formats.
+var ejabberdLines = []signalLine{
+	{"2026-11-26 02:49:39.254460+00:00 [info] <0.336.0>@ejabberd_listener:init/4:160 Start accepting TCP connections at 127.0.0.1:1883 for mod_mqtt", ""},
+	{"2026-11-26 02:49:41.462060+00:00 [info] <0.336.0>@ejabberd_listener:accept/7:273 (<0.469.0>) Accepted connection 127.0.0.1:47168 -> 127.0.0.1:1883", "connection_opened"},
+	{"2026-11-26 02:49:41.463111+00:00 [info] <0.469.0>@mod_mqtt_session:register_session/3:494 Opened MQTT session for one@localhost/one from 127.0.0.1", ""},
+	{"2026-11-26 02:49:42.265752+00:00 [info] <0.470.0>@mod_mqtt_session:unregister_session/2:529 Closing MQTT session for one@localhost/one from 127.0.0.1: Connection failed: connection closed", "session_closed"},
+	{"2026-11-26 02:49:42.270633+00:00 [warning] <0.472.0>@mod_mqtt_session:log_disconnection/2:1435 Rejected MQTT connection from 127.0.0.1: Authentication failed: Server unavailable", "login_refused"},
+	{"2026-11-26 02:49:50.003969+00:00 [warning] <0.478.0>@ejabberd_c2s:process_auth_result/3:280 (tcp|<0.478.0>) Failed c2s PLAIN authentication for joe@localhost from 127.0.0.1: Invalid username or password", "login_refused"},
+	{"2026-11-26 02:49:55.215584+00:00 [info] <0.475.0>@ejabberd_c2s:process_terminated/2:295 (tcp|<0.475.0>) Closing c2s session for joe@localhost/r: Connection failed: connection closed", "session_closed"},
+	{"2026-11-26 02:49:55.215584+00:00 [info] <0.475.0>@ejabberd_c2s:process_terminated/2:295 (tcp|<0.475.0>) Closing c2s session for joe@localhost/r: Stream closed by local host: Replaced by new connection (conflict)", "session_replaced"},
+	{"2026-11-26 02:49:55.215584+00:00 [error] <0.475.0>@ejabberd_listener:accept/7:300 (<0.336.0>) Failed TCP accept: too many open files", "accept_failed"},
+}
+
 // TestSignals: each of the lines that a system is known to write is the right signal, and no other.
 func TestSignals(t *testing.T) {
 	for name, lines := range map[string][]signalLine{"vernemq": vernemqLines, "rabbitmq": rabbitmqLines, "ejabberd": ejabberdLines} {
