@@ -139,6 +139,10 @@ func TestVerdicts(t *testing.T) {
 		{"hardly any samples", []*summary.Summary{with(node(1, 0.3, churning), func(s *summary.Summary) { s.CPU.Samples = 7 })},
 			map[string]string{storming: "unknown", stale: "unknown", spinning: "unknown", noneOf: "unknown"}},
 		{"nothing", []*summary.Summary{{}}, map[string]string{storming: "unknown", stale: "unknown", spinning: "unknown", noneOf: "unknown"}},
+		{"two nodes in a storm, some exchanges repeat by chance", []*summary.Summary{
+			with(node(1, 0.1, churning), spam, logs(map[string]uint64{"ae_exchange": 3, "empty_sync": 1, "unknown_sync_event": 100})),
+			with(node(1, 0.1, churning), spam, logs(map[string]uint64{"ae_exchange": 3, "empty_sync": 2, "unknown_sync_event": 100})),
+		}, map[string]string{storming: "likely"}},
 		{"two nodes, one fetches from the other", []*summary.Summary{with(node(1, 0.1, exchanges), quiet), with(node(1, 0.1, exchanges), empty)}, map[string]string{stale: "likely"}},
 	} {
 		rules, _ := attribution.Builtin("vernemq")

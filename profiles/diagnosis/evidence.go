@@ -118,15 +118,15 @@ func (e *evidence) logs(c *attribution.Cause) (lines uint64, known bool, figures
 // people know it.
 func lineFigure(n *summary.Summary, l summary.Log) string {
 	figure := fmt.Sprintf("%s %d times", text.Clean(l.Signal), l.InWindow)
+	if l.InWindow == 1 {
+		figure = text.Clean(l.Signal) + " once"
+	}
 	if n.Window.Duration > 0 && l.InWindow > 0 {
 		figure += fmt.Sprintf(" (%.1f/s)", float64(l.InWindow)/n.Window.Duration)
 	}
-	if l.Of != "" {
-		figure += ", of " + text.Clean(l.Of)
-		for _, all := range n.Logs {
-			if all.Signal == l.Of {
-				figure += fmt.Sprintf(" %d times", all.InWindow)
-			}
+	for _, all := range n.Logs {
+		if l.Of != "" && all.Signal == l.Of {
+			figure += fmt.Sprintf(", of %d %s", all.InWindow, text.Clean(l.Of))
 		}
 	}
 	if before := l.Count - l.InWindow; before > 0 && l.Count >= l.InWindow {
@@ -138,34 +138,42 @@ func lineFigure(n *summary.Summary, l summary.Log) string {
 	return figure
 }
 
-// repeating returns the part of the lines in the window that repeat the ones
-// before, of those that a cause's signals are told from; 1 if there are none.
-func (e *evidence) repeating(c *attribution.Cause) float64 {
-	var repeating, all uint64
+// repeating tells whether a node's exchanges repeat each other, and what part of
+// all nodes' do; 1 if there are none. Each node is judged for itself: what repeats
+// by chance, here and there, would become evidence if it were added up.
+func (e *evidence) repeating(c *attribution.Cause) (empty bool, part float64) {
+	var lines, all uint64
+	for _, n := range e.nodes {
+		repeating, of := repeatingOn(n, c)
+		lines, all = lines+repeating, all+of
+		empty = empty || float64(repeating) >= c.Thresholds[attribution.Lines].At && partOf(repeating, of) >= c.Thresholds[attribution.RepeatingPart].At
+	}
+	return empty, partOf(lines, all)
+}
+
+// repeatingOn returns how many lines of a node's log repeat the ones before, and of
+// how many.
+func repeatingOn(n *summary.Summary, c *attribution.Cause) (lines, all uint64) {
 	of := map[string]bool{}
-	for _, l := range e.allLogs() {
-		if l.Of != "" && slices.Contains(c.Signals, l.Signal) {
+	for _, l := range n.Logs {
+		if slices.Contains(c.Signals, l.Signal) {
+			lines += l.InWindow
 			of[l.Of] = true
-			repeating += l.InWindow
 		}
 	}
-	for _, l := range e.allLogs() {
+	for _, l := range n.Logs {
 		if of[l.Signal] {
 			all += l.InWindow
 		}
 	}
+	return lines, all
+}
+
+func partOf(lines, all uint64) float64 {
 	if all == 0 {
 		return 1
 	}
-	return float64(repeating) / float64(all)
-}
-
-// allLogs returns the signals of all nodes' logs.
-func (e *evidence) allLogs() (all []summary.Log) {
-	for _, n := range e.nodes {
-		all = append(all, n.Logs...)
-	}
-	return all
+	return float64(lines) / float64(all)
 }
 
 // surerOfNode says what one node's evidence cannot tell.

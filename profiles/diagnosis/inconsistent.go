@@ -13,8 +13,7 @@ func inconsistent(e *evidence, c *attribution.Cause) *finding {
 	cpu, figures := e.cpu(c)
 	lines, known, said := e.logs(c)
 	f := &finding{evidence: append(figures, said...)}
-	part := e.repeating(c)
-	empty := float64(lines) >= c.Thresholds[attribution.Lines].At && part >= c.Thresholds[attribution.RepeatingPart].At
+	empty, part := e.repeating(c)
 	switch {
 	case empty && cpu == yes:
 		f.verdict = summary.VerdictLikely
