@@ -64,6 +64,9 @@ func spinsOn(n *summary.Summary, c *attribution.Cause) (answer, string) {
 		return unknown, fmt.Sprintf("%d samples are too few to tell", n.CPU.Samples)
 	case !idle && spin.Share >= most, long && spin.Share >= work:
 		return yes, figure
+	case !idle && n.Target.BusyWait != "" && !long:
+		// It spins as every VM does, between short pieces of work, and works for longer.
+		return no, figure
 	case spin.Share >= some, idle && spin.Share >= some/2 && n.States[0].Name == spin.Name:
 		return partly, figure
 	}

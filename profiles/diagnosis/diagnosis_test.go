@@ -135,6 +135,8 @@ func TestVerdicts(t *testing.T) {
 		{"works for longer than it spins", []*summary.Summary{with(node(1, 0.3, routing), quiet, connections(0, nil), sbwt("very_long"))}, map[string]string{noneOf: "likely"}},
 		{"idle, no samples", []*summary.Summary{with(node(0.001, 0.5, exchanges), quiet, connections(0, nil))}, map[string]string{noneOf: "likely"}},
 		{"spinning for as much as under load", []*summary.Summary{with(node(1, 0.45, routing), quiet, connections(0, nil))}, map[string]string{spinning: "possible", noneOf: "likely"}},
+		{"spinning as usual under load", []*summary.Summary{with(node(1, 0.45, routing), quiet, connections(0, nil), sbwt("medium"))}, map[string]string{noneOf: "likely"}},
+		{"spinning for longer than usual beside work", []*summary.Summary{with(node(1, 0.45, routing), quiet, connections(0, nil), sbwt("long"))}, map[string]string{spinning: "possible", noneOf: "likely"}},
 		{"storm, spinning", []*summary.Summary{with(node(1, 0.6, churning), spam)}, map[string]string{storming: "likely", spinning: "possible"}},
 		{"hardly any samples", []*summary.Summary{with(node(1, 0.3, churning), func(s *summary.Summary) { s.CPU.Samples = 7 })},
 			map[string]string{storming: "unknown", stale: "unknown", spinning: "unknown", noneOf: "unknown"}},
