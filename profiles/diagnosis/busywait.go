@@ -65,7 +65,7 @@ func spinsOn(n *summary.Summary, c *attribution.Cause) (answer, string) {
 	case !idle && spin.Share >= most, long && spin.Share >= work:
 		return yes, figure
 	case !idle && n.Target.BusyWait != "" && !long:
-		// It spins as every VM does, between short pieces of work, and works for longer.
+		// It spins as every VM does between short pieces of work, and for less than half of the time.
 		return no, figure
 	case spin.Share >= some, idle && spin.Share >= some/2 && n.States[0].Name == spin.Name:
 		return partly, figure
