@@ -120,6 +120,20 @@ func TestViolationsAreFound(t *testing.T) {
 	}
 }
 
+// TestUpgradesAreAllowedWhatTheyNeed shows that an upgrade's helper is refused
+// elsewhere, and that its object is excused from no other rule.
+func TestUpgradesAreAllowedWhatTheyNeed(t *testing.T) {
+	spec := &ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{
+		"p": {Type: ebpf.RawTracepoint, Instructions: asm.Instructions{asm.FnSnprintf.Call(), asm.FnLoop.Call(), asm.Return()}},
+	}}
+	if found := violations(spec); len(found) != 2 {
+		t.Errorf("without an upgrade: %q", found)
+	}
+	if found := violations(spec, upgrades["names"]...); len(found) != 1 || !strings.Contains(found[0], "Loop") {
+		t.Errorf("as an upgrade: %q", found)
+	}
+}
+
 // specWith returns BTF that holds one type.
 func specWith(t *testing.T, single btf.Type) *btf.Spec {
 	t.Helper()

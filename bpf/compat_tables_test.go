@@ -13,6 +13,12 @@ import (
 // v5.4 ends with it, and bpf_skb_output, 111, is the first of v5.5.
 const lastHelper = asm.FnTcpGenSyncookie
 
+// upgrades are the objects that are loaded where the kernel has more than 5.4,
+// and the helpers that they need. Everything works without them.
+var upgrades = map[string][]asm.BuiltinFunc{
+	"names": {asm.FnSnprintf}, // v5.13
+}
+
 // rewrittenHelpers came with v5.5. cilium/ebpf replaces them at load by
 // bpf_probe_read and bpf_probe_read_str where the kernel does not have them
 // (fixupProbeReadKernel in its linker.go, v0.22.0).

@@ -128,6 +128,10 @@ func uprobes(sys string) Check {
 
 func kernelSymbols() Check {
 	c := Check{Name: "kernel symbols", Detail: "readable"}
+	if namer, err := bpf.LoadKernelNamer(); err == nil {
+		namer.Close()
+		return c
+	}
 	_, err := native.LoadKernelSymbols()
 	switch {
 	case errors.Is(err, native.ErrRestricted):

@@ -17,7 +17,9 @@ var ErrRestricted = errors.New("kernel addresses are hidden: run as root with " 
 	"CAP_SYSLOG, or set the sysctl kernel.kptr_restrict to 0")
 
 // KernelSymbols are the functions of the running kernel and its modules, one
-// name for each address. It is not changed after loading.
+// name for each address: the one that the kernel itself shows, which is the first
+// of those it lists (get_symbol_pos in kernel/kallsyms.c, find_kallsyms_symbol in
+// kernel/module/kallsyms.c). It is not changed after loading.
 type KernelSymbols struct {
 	starts []uint64 // sorted
 	ends   []uint32 // where each one's name ends in names; it begins where the one before ends
@@ -57,11 +59,21 @@ func (k *KernelSymbols) Lookup(addr uint64) (name string, start uint64, ok bool)
 		return "", 0, false
 	}
 	name = k.name(i)
-	return name, k.starts[i], name != endOfText
+	return name, k.starts[i], !endOfText(name)
 }
 
-// endOfText is the label behind the kernel's own code.
-const endOfText = "_etext"
+// endOfText tells whether a name is that of a label behind the kernel's own code.
+func endOfText(name string) bool { return name == "_etext" || name == "_einittext" }
+
+// KernelFunction returns the function that a symbol names as the kernel prints it
+// ("name" or "name [module]"), or "" if it is an address that has no name.
+func KernelFunction(symbol string) string {
+	name, _, _ := strings.Cut(symbol, " [")
+	if endOfText(name) || strings.HasPrefix(name, "0x") {
+		return ""
+	}
+	return name
+}
 
 func (k *KernelSymbols) name(i int) string {
 	begin := uint32(0)
@@ -76,7 +88,6 @@ type kernelSymbol struct {
 	start  uint64
 	name   uint32 // where it begins in names
 	length uint16
-	rank   uint8
 }
 
 // readKernelSymbols reads text of the form "address type name[\t[module]]".
@@ -143,12 +154,7 @@ func parseKernelSymbol(line []byte) (s kernelSymbol, name []byte, ok bool) {
 		return s, nil, false
 	}
 	switch line[i+1] {
-	case 'T':
-		s.rank = rankGlobal
-	case 'W', 'w':
-		s.rank = rankWeak
-	case 't':
-		s.rank = rankLocal
+	case 'T', 't', 'W', 'w':
 	default:
 		return s, nil, false
 	}
@@ -163,23 +169,11 @@ func parseKernelSymbol(line []byte) (s kernelSymbol, name []byte, ok bool) {
 	return s, name, true
 }
 
-// compact sorts the functions and keeps the best name of each address.
+// compact sorts the functions and keeps the first name of each address.
 func compact(symbols []kernelSymbol, names []byte) *KernelSymbols {
-	text := func(s kernelSymbol) string { return string(names[s.name:][:s.length]) }
-	ordered := func(a, b kernelSymbol) int {
-		if a.start != b.start {
-			return cmp.Compare(a.start, b.start)
-		}
-		switch x, y := (symbolName{text(a), a.rank}), (symbolName{text(b), b.rank}); {
-		case x.better(y):
-			return -1
-		case y.better(x):
-			return 1
-		}
-		return 0
-	}
+	ordered := func(a, b kernelSymbol) int { return cmp.Compare(a.start, b.start) }
 	if !slices.IsSortedFunc(symbols, ordered) {
-		slices.SortFunc(symbols, ordered)
+		slices.SortStableFunc(symbols, ordered)
 	}
 	symbols = slices.CompactFunc(symbols, func(a, b kernelSymbol) bool { return a.start == b.start })
 	size := 0

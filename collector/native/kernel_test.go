@@ -35,7 +35,7 @@ func TestKernelSymbols(t *testing.T) {
 	} {
 		k := reader(kernelText)
 		for addr, want := range map[uint64]string{
-			0xffffffff80ffffff: "", 0xffffffff81000000: "startup", 0xffffffff810000ff: "startup",
+			0xffffffff80ffffff: "", 0xffffffff81000000: "_stext", 0xffffffff810000ff: "_stext",
 			0xffffffff81000110: "one", 0xffffffff810001ff: "one", 0xffffffff81000210: "two",
 			0xffffffff81000300: "two", 0xffffffff81000400: "", 0xffffffff81000500: "",
 			0xffffffffc0100008: "earlier", 0xffffffffc0200008: "in_module", 0xffffffffffffffff: "",
@@ -95,7 +95,7 @@ func TestRunningKernelSymbols(t *testing.T) {
 	for addr, all := range names {
 		name, start, ok := k.Lookup(addr)
 		// Programs of BPF come and go between the two readings.
-		if name == endOfText || strings.HasPrefix(all[0], "bpf_") || strings.HasPrefix(name, "bpf_") {
+		if endOfText(name) || strings.HasPrefix(all[0], "bpf_") || strings.HasPrefix(name, "bpf_") {
 			continue
 		}
 		if !ok || start != addr || !strings.Contains(" "+strings.Join(all, " ")+" ", " "+name+" ") {

@@ -4,13 +4,18 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector/native"
 )
 
-// kernelNames are the names of kernel code. The table is large: it is read when
+// kernelNames names kernel code. From Linux 5.13 on the kernel is asked for the
+// names that are needed. Before, the whole table is read, which is large: when
 // there is something to name, and again after some time, since the kernel may
 // have loaded modules.
 type kernelNames struct {
+	namer *bpf.KernelNamer
+	tried bool // to load it
+
 	symbols *native.KernelSymbols
 	err     error
 	read    time.Time
@@ -19,12 +24,41 @@ type kernelNames struct {
 // maxKernelAge is for how long the kernel's symbols are believed.
 const maxKernelAge = time.Hour
 
-func (k *kernelNames) load() (*native.KernelSymbols, error) {
+// functions returns the function that each address is in, or "".
+func (k *kernelNames) functions(addresses []uint64) ([]string, error) {
+	if !k.tried {
+		k.tried = true
+		k.namer, _ = bpf.LoadKernelNamer() // the table has the same names
+	}
+	if k.namer != nil {
+		if functions, err := k.namer.Symbols(addresses); err == nil {
+			for i, symbol := range functions {
+				functions[i] = native.KernelFunction(symbol)
+			}
+			return functions, nil
+		}
+	}
 	if k.read.IsZero() || time.Since(k.read) > maxKernelAge {
 		k.symbols, k.err = native.LoadKernelSymbols()
 		k.read = time.Now()
 	}
-	return k.symbols, k.err
+	if k.err != nil {
+		return nil, k.err
+	}
+	functions := make([]string, len(addresses))
+	for i, address := range addresses {
+		if name, _, ok := k.symbols.Lookup(address); ok {
+			functions[i] = name
+		}
+	}
+	return functions, nil
+}
+
+func (k *kernelNames) close() error {
+	if k.namer == nil {
+		return nil
+	}
+	return k.namer.Close()
 }
 
 // nameKernel names all kernel frames that have no name yet. It comes last.
@@ -34,17 +68,20 @@ func (f *frames) nameKernel(names *kernelNames) error {
 	if len(f.kernels) == 0 {
 		return names.err
 	}
-	symbols, err := names.load()
-	for _, frame := range f.kernels {
-		if err != nil {
+	addresses := make([]uint64, len(f.kernels))
+	for i, frame := range f.kernels {
+		addresses[i] = frame.Address
+	}
+	functions, err := names.functions(addresses)
+	for i, frame := range f.kernels {
+		switch {
+		case err != nil:
 			frame.Function = "[kernel]"
-			continue
+		case functions[i] == "":
+			frame.Function = fmt.Sprintf("[kernel]+%#x", frame.Address)
+		default:
+			frame.Function, frame.Resolved = sourceName(functions[i]), true
 		}
-		name, _, ok := symbols.Lookup(frame.Address)
-		if !ok {
-			name = fmt.Sprintf("[kernel]+%#x", frame.Address)
-		}
-		frame.Function, frame.Resolved = sourceName(name), ok
 	}
 	f.kernels = f.kernels[:0]
 	return err

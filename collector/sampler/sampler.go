@@ -226,5 +226,5 @@ func (s *Sampler) Close() error {
 	for _, source := range s.sources {
 		errs = append(errs, source.close())
 	}
-	return errors.Join(append(errs, s.programs.Close())...)
+	return errors.Join(append(errs, s.kernel.close(), s.programs.Close())...)
 }
