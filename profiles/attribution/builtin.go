@@ -1,9 +1,12 @@
 package attribution
 
 import (
+	"bytes"
 	"embed"
 	"fmt"
 	"slices"
+
+	"go.yaml.in/yaml/v3"
 )
 
 //go:embed rules/*.yaml
@@ -45,10 +48,25 @@ func Choose(modules []string) *Rules {
 		loaded[m] = true
 	}
 	for _, name := range order {
-		rules, _ := Builtin(name)
-		if len(rules.Detect) == 0 || slices.ContainsFunc(rules.Detect, func(m string) bool { return loaded[m] }) {
+		detect := detects(name)
+		if len(detect) == 0 || slices.ContainsFunc(detect, func(m string) bool { return loaded[m] }) {
+			rules, _ := Builtin(name)
 			return rules
 		}
 	}
 	return nil
+}
+
+// detects returns the modules of Rules.Detect. They are in the first paragraph of
+// the file; to read all of it takes milliseconds.
+func detects(name string) []string {
+	data, _ := Source(name)
+	head, _, _ := bytes.Cut(data, []byte("\n\n"))
+	var set struct {
+		Detect struct{ Modules []string }
+	}
+	if err := yaml.Unmarshal(head, &set); err != nil {
+		panic(fmt.Sprintf("built-in rules: %v", err)) // tests read them all
+	}
+	return set.Detect.Modules
 }

@@ -1,6 +1,9 @@
 package attribution
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
 // TestApplications: processes of any node are told by the application their module belongs to.
 func TestApplications(t *testing.T) {
@@ -52,6 +55,16 @@ func TestChoose(t *testing.T) {
 	} {
 		if got := Choose(c.modules).Name; got != c.want {
 			t.Errorf("%v: rules %s, want %s", c.modules, got, c.want)
+		}
+	}
+}
+
+// What Choose reads of a file is what all of the file says.
+func TestDetects(t *testing.T) {
+	for _, name := range Names() {
+		rules, _ := Builtin(name)
+		if got := detects(name); !slices.Equal(got, rules.Detect) {
+			t.Errorf("%s: %q, want %q", name, got, rules.Detect)
 		}
 	}
 }
