@@ -76,7 +76,7 @@ func BenchmarkClosingSockets(b *testing.B) {
 func benchmarkAgent(b *testing.B, measured time.Duration) {
 	testsupport.RequireBPF(b)
 	vm := benchload.Large.Start(b, 2)
-	program := profilers(b)[0].arguments(vm.PID, "")[0]
+	program := profilers(b, benchmarkTime)[0].arguments(vm.PID, "")[0]
 	countRunTime(b)
 	for range b.N {
 		dir := b.TempDir()
