@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"time"
 
@@ -207,6 +208,11 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 // if there are samples.
 func (a *app) sample(ctx context.Context, s session, o recordOptions, r *recorder) error {
 	a.log.Info().Msgf("profiling %s for %v at %d Hz; Ctrl-C ends early", describe(r.info), o.duration, o.frequency)
+	if os.Getenv("GOMAXPROCS") == "" {
+		// With more, whatever wakes up wakes threads that look for work, which
+		// costs as much as the samples.
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	}
 	bounded, cancel := context.WithTimeout(ctx, o.duration)
 	defer cancel()
 	p := startProgress(a.log, o.duration)
