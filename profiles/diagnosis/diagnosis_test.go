@@ -62,6 +62,15 @@ func sbwt(value string) func(*summary.Summary) {
 	return func(s *summary.Summary) { s.Target.BusyWait = value }
 }
 
+// earlier adds a signal's lines of the four and a half minutes before a window, and
+// of the window.
+func earlier(before, inWindow uint64) func(*summary.Summary) {
+	return func(s *summary.Summary) {
+		s.Window.Start = time.Unix(1000, 0)
+		s.Logs = []summary.Log{{Signal: "unknown_sync_event", Count: before + inWindow, InWindow: inWindow, First: time.Unix(730, 0)}}
+	}
+}
+
 // ofNodes adds a listener that other nodes connect to.
 func ofNodes(perSecond float64) func(*summary.Summary) {
 	return func(s *summary.Summary) {
@@ -108,6 +117,9 @@ func TestVerdicts(t *testing.T) {
 		{"storm, no log", []*summary.Summary{with(node(1, 0.3, churning), connections(100, stormy))}, map[string]string{storming: "likely"}},
 		{"storm over TLS", []*summary.Summary{with(node(1, 0.3, churning), spam, connections(100, nil))}, map[string]string{storming: "likely"}},
 		{"storm over TLS, no log", []*summary.Summary{with(node(1, 0.3, churning), connections(100, nil))}, map[string]string{storming: "possible", noneOf: "possible"}},
+		{"storm over TLS, starved", []*summary.Summary{with(node(1, 0, churning), earlier(200, 1), connections(100, nil))}, map[string]string{storming: "likely"}},
+		{"storm over TLS, over", []*summary.Summary{with(node(1, 0, churning), earlier(200, 0), connections(100, nil))}, map[string]string{storming: "possible", noneOf: "possible"}},
+		{"connects over TLS, few lines", []*summary.Summary{with(node(1, 0, churning), earlier(20, 1), connections(100, nil))}, map[string]string{storming: "possible", noneOf: "possible"}},
 		{"storm, but another load", []*summary.Summary{with(node(1, 0.3, routing), spam, connections(100, stormy))}, map[string]string{storming: "possible", noneOf: "possible"}},
 		{"CPU only", []*summary.Summary{node(1, 0.3, churning)}, map[string]string{storming: "possible", noneOf: "possible"}},
 		{"well-behaved connects", []*summary.Summary{with(node(1, 0.3, churning), quiet, connections(100, calm))}, map[string]string{noneOf: "likely"}},

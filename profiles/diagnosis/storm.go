@@ -3,6 +3,7 @@ package diagnosis
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/beamprof/beamprof/profiles/attribution"
 	"github.com/beamprof/beamprof/profiles/summary"
@@ -27,6 +28,8 @@ func storm(e *evidence, c *attribution.Cause) *finding {
 		f.verdict = summary.VerdictPossible
 	case behaviour == no || rate == no:
 		f.verdict = summary.VerdictUnlikely
+	case cpu == yes && rate == yes && e.goesOn(c):
+		f.verdict = summary.VerdictLikely
 	case cpu == yes:
 		f.verdict = summary.VerdictPossible
 		f.surer = append(f.surer, "how the clients behave is not known: "+e.hidden())
@@ -120,6 +123,25 @@ func (e *evidence) behaviour(c *attribution.Cause) (answer, []string) {
 		figures = append(figures, "log: no line that tells of clients in each other's way")
 	}
 	return misbehave, figures
+}
+
+// goesOn tells whether the log of a node, up to an hour back, has the cause's
+// signals at a rate that tells of trouble, and in the window still. Where a node
+// or its clients get too little of the CPU, a window may have no more than one.
+func (e *evidence) goesOn(c *attribution.Cause) bool {
+	for _, n := range e.nodes {
+		end := n.Window.Start.Add(time.Duration(n.Window.Duration * float64(time.Second)))
+		perSecond := 0.0
+		for _, l := range n.Logs {
+			if slices.Contains(c.Signals, l.Signal) && l.InWindow > 0 {
+				perSecond += float64(l.Count) / max(end.Sub(l.First).Seconds(), n.Window.Duration, 1)
+			}
+		}
+		if perSecond >= c.Thresholds[attribution.LinesPerSecond].At {
+			return true
+		}
+	}
+	return false
 }
 
 // hidden says why it is not known how clients behave.
