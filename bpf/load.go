@@ -71,6 +71,7 @@ func Load() (*Programs, error) {
 		return nil, fmt.Errorf("counting the CPUs: %w", err)
 	}
 	spec.Maps[samplerMapScratch].MaxEntries = uint32(cpus)
+	spec.Maps[samplerMapSchedulers].MaxEntries = maxSchedulers(cpus)
 	var sampler samplerObjects
 	if err := spec.LoadAndAssign(&sampler, nil); err != nil {
 		return nil, fmt.Errorf("loading the sampling program: %w", err)
@@ -95,6 +96,14 @@ func Load() (*Programs, error) {
 	p.Code = code.CodeRegistered
 	p.closers = append(p.closers, code.Close)
 	return p, nil
+}
+
+// maxSchedulers returns for how many threads with scheduler data there is room:
+// for two VMs with as many as there can be (1024 schedulers, as many dirty ones
+// and some more), and for 64 with as many as they have by default. The kernel
+// clears all of the map's memory when it is made.
+func maxSchedulers(cpus int) uint32 {
+	return uint32(max(2*(1024+2*1024+64), 64*(2*cpus+16)))
 }
 
 // Close unloads the programs. What is attached to a perf event stays until

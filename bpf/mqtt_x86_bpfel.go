@@ -57,11 +57,12 @@ type mqttPacket struct {
 type mqttPacketCounts struct {
 	_      structs.HostLayout
 	Counts [4]uint64
+	Zero   uint64
 }
 
 type mqttPart struct {
 	_     structs.HostLayout
-	Bytes [1032]uint8
+	Bytes [1152]uint8
 }
 
 type mqttSpeech struct {

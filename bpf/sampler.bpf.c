@@ -45,7 +45,7 @@ struct term {
 #define TAG_LIST 1
 #define TAG_BOXED 2
 #define TAG_PID 3 /* low four bits: a pid of this node */
-#define ARITY_MAX 0xffffff /* MAX_ARITYVAL */
+#define ARITY_BITS 24      /* MAX_ARITYVAL is 0xffffff */
 #define ATOM_SHIFT 6       /* an atom's index is above it */
 #define POINTER(term) ((void *)((term) & ~7ULL))
 
@@ -89,6 +89,7 @@ struct work {
 	__u64 hend;       /* address of its end */
 	__u64 bottom;     /* address of its last word in use */
 	__u64 pid;        /* whose it is */
+	__u64 waits;      /* pid of the process that waits for it, or 0 */
 	__u64 scanned;    /* bytes from hend down that were searched for terms */
 	__u64 terms;      /* where its terms are in the payload */
 	__u64 nested;     /* where the next term to be looked into is */
@@ -104,7 +105,7 @@ struct record {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 65536); /* set when it is loaded */
 	__uint(map_flags, 0);
 	__type(key, __u32); /* tid */
 	__type(value, struct scheduler);
@@ -305,7 +306,9 @@ static __always_inline void copy_decoding(struct record *r, const struct target 
 
 static __always_inline __u64 field(struct record *r, __u32 offset)
 {
-	return *(__u64 *)&r->data[offset & (PROCESS_SIZE - 8)];
+	__u64 *at = (__u64 *)&r->data[offset & (PROCESS_SIZE - 8)];
+
+	return *at; /* a pointer, or the compiler takes it for bytes */
 }
 
 /* Reads {key, {M, F, A}} if it has that key. While garbage is collected a tuple's
@@ -369,28 +372,42 @@ static __always_inline void read_identity(struct record *r, const struct target 
 	}
 }
 
+/* Returns 1 for 0 and 0 for all else, without a branch, and so that neither the
+ * compiler nor a verifier makes one of it. */
+static __always_inline __u64 is_zero(__u64 value)
+{
+	__u64 not_zero = ~((value - 1) & ~value);
+
+	opaque(not_zero);
+	value = (not_zero >> 63) ^ 1;
+	opaque(value);
+	return value;
+}
+
 /* Copies what a term points to, if it is a tuple that is not empty, or the cell
- * of a list that begins with one. There are few branches on purpose: the
- * verifier walks each one in every round of the loops around this. */
+ * of a list that begins with one. There are few branches on purpose: the verifier
+ * walks each one in every round of the loops around this. */
 static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 {
-	__u64 at = r->h.payload, first, tuple, cell;
+	__u64 at = r->h.payload, first, room, failed, tuple, cell, size;
 	struct term *term;
 
-	if ((word & 3) - TAG_LIST > TAG_BOXED - TAG_LIST || at >= DATA_MAX ||
-	    at - start >= TERMS_MAX * sizeof(struct term))
-		return;
+	if ((word & 3) - TAG_LIST > TAG_BOXED - TAG_LIST)
+		return; /* most words: no pointer */
+	/* there is room: at < DATA_MAX and at - start < TERMS_MAX * sizeof(struct term) */
+	room = ((at - DATA_MAX) & (at - start - TERMS_MAX * sizeof(struct term))) >> 63;
+	opaque(room);
+	size = sizeof(term->words) * room;
+	masked(size, 63);
 	masked(at, DATA_MAX - 8);
 	term = (struct term *)&r->data[at];
-	if (bpf_probe_read_user(term->words, sizeof(term->words), POINTER(word)))
-		return;
-	term->term = word;
+	failed = bpf_probe_read_user(term->words, size, POINTER(word));
+	term->term += (word - term->term) * room; /* without room it is in use */
 	first = term->words[0];
 	/* the header of a tuple has the tag 0 below its arity */
-	tuple = ((word & 3) == TAG_BOXED) & ((first & 0x3f) == 0) &
-		((first >> 6) - 1 <= ARITY_MAX - 1);
-	cell = ((word & 3) == TAG_LIST) & ((first & 3) == TAG_BOXED);
-	r->h.payload += (tuple | cell) * sizeof(*term);
+	tuple = is_zero(((word & 3) ^ TAG_BOXED) | (first & 0x3f) | (((first >> 6) - 1) >> ARITY_BITS) | (room ^ 1) | failed);
+	cell = is_zero(((word & 3) ^ TAG_LIST) | ((first & 3) ^ TAG_BOXED) | (room ^ 1) | failed);
+	r->h.payload += (tuple + cell) * sizeof(*term);
 }
 
 /* Copies the tuples that the words next to a stack's root point to: requests,
@@ -398,11 +415,9 @@ static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 static __always_inline void copy_terms(struct record *r)
 {
 	struct work *w = &r->work;
-	__u64 at;
+	__u64 at, *word;
 	int i;
 
-	if (!w->scanned)
-		w->terms = w->nested = r->h.payload;
 	for (i = 0; i < TERM_SCAN_STEP; i++) {
 		w->scanned += 8;
 		if (w->scanned > w->length || w->hend - w->scanned < w->bottom) {
@@ -411,16 +426,17 @@ static __always_inline void copy_terms(struct record *r)
 		}
 		at = w->at + w->length - w->scanned;
 		masked(at, DATA_MAX - 8);
-		copy_term(r, w->terms, *(__u64 *)&r->data[at]);
+		word = (__u64 *)&r->data[at];
+		copy_term(r, w->terms, *word);
 	}
 }
 
-/* Copies what is inside of the next few of the copied terms. Returns whether
- * there are more. */
+/* Copies what is inside of the next few of the copied terms, and finds the
+ * process that waits for this one. Returns whether there are more. */
 static __always_inline int copy_nested(struct record *r)
 {
 	struct work *w = &r->work;
-	__u64 at, arity;
+	__u64 at, arity, list, pair, triple, first, second, waits;
 	struct term *term;
 	int i;
 
@@ -433,36 +449,21 @@ static __always_inline int copy_nested(struct record *r)
 		term = (struct term *)&r->data[at];
 		/* {call, From}, {'$gen_call', From, Request}, [{Type, Content} | _] */
 		arity = term->words[0] >> 6;
-		if ((term->term & 3) == TAG_LIST) {
-			copy_term(r, w->terms, term->words[0]);
-		} else if (arity - 2 <= 1) {
-			copy_term(r, w->terms, term->words[2]);
-			copy_term(r, w->terms, term->words[arity == 2 ? 1 : 3]);
-		}
+		list = is_zero((term->term & 3) ^ TAG_LIST);
+		pair = is_zero((arity ^ 2) | list);
+		triple = is_zero((arity ^ 3) | list);
+		first = term->words[0] * list + term->words[2] * (pair + triple);
+		second = term->words[1] * pair + term->words[3] * triple;
+		copy_term(r, w->terms, first);
+		copy_term(r, w->terms, second);
+		/* {Pid, Tag}, as the tuple From of a call to a generic server, Pid
+		 * being another process of this node: the first one may be who waits.
+		 * User space checks that it was in the right place. */
+		waits = is_zero((term->words[0] ^ (2 << 6)) | ((term->words[1] & 0xf) ^ TAG_PID) |
+				(((term->words[2] & 3) - TAG_LIST) & ~1ULL) | is_zero(term->words[1] ^ w->pid) | w->waits);
+		w->waits += term->words[1] * waits;
 	}
 	return 1;
-}
-
-/* Finds a caller in copied terms: {Pid, Tag}, as the tuple From of a call to a
- * generic server, Pid being a process of this node other than not. User space
- * checks that it was the one in the right place. */
-static __always_inline __u64 find_caller(struct record *r, __u64 length, __u64 not)
-{
-	__u64 start = r->h.payload - length, where;
-	struct term *term;
-	int i;
-
-	for (i = 0; i < TERMS_MAX; i++) {
-		where = start + i * sizeof(struct term);
-		if (where >= r->h.payload)
-			break;
-		masked(where, DATA_MAX - 8);
-		term = (struct term *)&r->data[where];
-		if (term->words[0] == (2 << 6) && (term->words[1] & 0xf) == TAG_PID &&
-		    term->words[1] != not && (term->words[2] & 3) - TAG_LIST <= 1)
-			return term->words[1];
-	}
-	return 0;
 }
 
 /* Copies a process that waits for the reply of the one before it: its head, and
@@ -503,7 +504,9 @@ static __always_inline int copy_caller(struct record *r, const struct target *t,
 	r->work.hend = hend;
 	r->work.bottom = stop;
 	r->work.pid = pid;
+	r->work.waits = 0;
 	r->work.scanned = 0;
+	r->work.terms = r->work.nested = r->h.payload;
 	r->work.caller = start;
 	r->work.callers++;
 	return 1;
@@ -580,7 +583,9 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 	r->work.hend = hend;
 	r->work.bottom = top;
 	r->work.pid = field(r, t->process_id);
+	r->work.waits = 0;
 	r->work.scanned = 0;
+	r->work.terms = r->work.nested = r->h.payload;
 	r->work.callers = 0;
 }
 
@@ -640,12 +645,10 @@ int sample(struct perf_event_context *ctx)
 	}
 	sp = REGISTERS_SP(&r->h.regs);
 	limit = s ? s->registers : 0;
-	if (r->h.flags & SAMPLE_NO_REGISTERS)
+	if (r->h.flags & SAMPLE_NO_REGISTERS) {
 		copy_boundary(r, limit, BOUNDARY_SIZE);
-	else if (!limit)
-		copy_c_stack(r, sp, 0);
-	else if (limit - sp <= SCHEDULER_STACK_MAX) { /* else on the Erlang stack */
-		if (limit - sp > C_STACK_MAX - RED_ZONE)
+	} else if (!limit || limit - sp <= SCHEDULER_STACK_MAX) { /* else on the Erlang stack */
+		if (limit && limit - sp > C_STACK_MAX - RED_ZONE)
 			copy_boundary(r, limit, BOUNDARY_MAX);
 		copy_c_stack(r, sp, limit);
 		if (t->decode && r->h.process_length)
@@ -707,7 +710,7 @@ int sample_nested(struct perf_event_context *ctx)
 	} else {
 		r->h.terms_length = length;
 	}
-	pid = find_caller(r, length, r->work.pid);
+	pid = r->work.waits;
 	if (pid && r->work.callers < CALLERS_MAX && copy_caller(r, t, pid))
 		bpf_tail_call(ctx, &programs, PROGRAM_TERMS);
 	output(ctx, r);

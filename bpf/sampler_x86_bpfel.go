@@ -100,6 +100,7 @@ type samplerRecord struct {
 		Hend    uint64
 		Bottom  uint64
 		Pid     uint64
+		Waits   uint64
 		Scanned uint64
 		Terms   uint64
 		Nested  uint64
