@@ -203,6 +203,24 @@ func TestAgent(t *testing.T) {
 	}
 }
 
+// TestNameThatComesLate: a VM that was found while it booted is profiled under the
+// name that it has in the end.
+func TestNameThatComesLate(t *testing.T) {
+	testsupport.RequireBPF(t)
+	before := relookAfter
+	relookAfter = 0
+	t.Cleanup(func() { relookAfter = before })
+	vm := testsupport.StartVM(t, testsupport.Options{Flags: []string{"+S", "1", "+sbwt", "none"}, Eval: spinner})
+	r := start(t, "nonode@nohost|late@.*", "")
+	eventually(t, "a profile without a name", func() bool { return len(r.profiles(t, "nonode@nohost", "cpu"))+len(r.profiles(t, "beam", "cpu")) > 0 })
+	vm.Eval(t, "{ok, _} = net_kernel:start('late@localhost', #{name_domain => shortnames, dist_listen => false})")
+	eventually(t, "two profiles with its name", func() bool { return len(r.profiles(t, "late@localhost", "cpu")) > 1 })
+	r.stop()
+	if log := r.log.String(); strings.Count(log, "begun with anew") != 1 || strings.Contains(log, `"level":"warn"`) {
+		t.Errorf("the log says\n%s", log)
+	}
+}
+
 func scrape(t *testing.T, r *running, one, two *testsupport.VM) {
 	code, body := r.get(t, "/debug/pprof/profile?seconds=2&node=agent_one")
 	p, err := profile.ParseData([]byte(body))

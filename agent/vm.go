@@ -113,7 +113,11 @@ func (v *vm) run(ctx context.Context) {
 			ended := period
 			period = v.next(ended)
 			v.upload(ended)
-			v.renew()
+			if v.renew() {
+				v.engine.agent.options.Log.Info().Msgf("%s is another node than when it was started: it is begun with anew", v.name())
+				v.end(period)
+				return
+			}
 		}
 	}
 }
@@ -210,35 +214,41 @@ func (v *vm) end(period *collection) {
 	v.engine.agent.metrics.ended(v)
 }
 
-// renew attaches anew, once in a while.
-func (v *vm) renew() {
+// renew attaches anew, once in a while. It tells whether the VM is no longer the
+// node that it was attached to as: then it must be begun with anew.
+func (v *vm) renew() (other bool) {
 	age := time.Since(v.attached)
-	if age < renewAfter {
-		if age < settleAfter && time.Since(v.beside.opened) > relookAfter-v.engine.config.Sampling.Window {
-			v.relook() // it may have listeners and logs by now that it had not
-		}
-		return
+	young := age < settleAfter
+	if young && time.Since(v.beside.opened) <= relookAfter-v.engine.config.Sampling.Window || !young && age < renewAfter {
+		return false
 	}
-	v.attached = time.Now()
 	next, err := beam.Attach(v.info.PID)
 	if err == nil {
+		defer func() { next.Close() }()
+		if next.Info.Node != v.info.Node || v.engine.config.rules == nil && attribution.Choose(next.Code.Modules()).Name != v.rules.Name {
+			return true
+		}
+		if young { // it may have listeners and logs by now that it had not
+			v.relook()
+			return false
+		}
+		v.attached = time.Now()
 		if err = v.source.Renew(next); err == nil {
 			v.target, next = next, v.target
 			v.relook()
 		}
-		next.Close()
 	}
 	if err != nil && !errors.Is(err, beam.ErrNoProcess) {
 		v.engine.agent.options.Log.Warn().Err(err).Msgf("%s could not be attached to anew: its old names are kept", v.name())
 	}
+	return false
 }
 
-// settleAfter is how long a VM may take to open its listeners and logs, and
-// relookAfter is when they are looked for again until then.
-const (
-	settleAfter = 5 * time.Minute
-	relookAfter = time.Minute
-)
+// settleAfter is how long a VM may take to get its name, to load its code and to
+// open its listeners and logs; they are looked for each relookAfter until then.
+const settleAfter = 5 * time.Minute
+
+var relookAfter = time.Minute // tests do not wait that long
 
 // relook opens what is looked at beside samples anew.
 func (v *vm) relook() {
