@@ -13,6 +13,7 @@
 #define ESTABLISHED 1
 #define SYN_RECEIVED 3
 #define FIN_WAIT_1 4
+#define CLOSED 7
 #define CLOSE_WAIT 8
 #define LISTENING 10
 
@@ -128,25 +129,32 @@ static __always_inline void copy_ends(struct endpoints *ends, const struct sock_
 	remote[3] = sock->remote4;
 }
 
-static __always_inline int closed_by(const void *sock, int to, __u32 pid)
+/* Tells whether a socket closes for a reset. Whatever socket closes, the note is of
+ * no more use: the next socket may be at the same address. */
+static __always_inline int take_reset(const void *sock)
 {
 	__u32 zero = 0;
-	__u64 *reset;
+	__u64 *reset = bpf_map_lookup_elem(&resetting, &zero);
+	int is;
 
+	if (!reset)
+		return 0;
+	is = *reset == (__u64)sock;
+	*reset = 0;
+	return is;
+}
+
+static __always_inline int closed_by(int to, int reset, __u32 pid)
+{
 	if (to == FIN_WAIT_1)
 		return CLOSED_BY_TARGET;
-	if (to == CLOSE_WAIT)
+	if (to == CLOSE_WAIT || reset)
 		return CLOSED_BY_PEER;
-	reset = bpf_map_lookup_elem(&resetting, &zero);
-	if (reset && *reset == (__u64)sock) {
-		*reset = 0;
-		return CLOSED_BY_PEER;
-	}
 	/* Given up by the target with data unread or unsent, or by a timer. */
 	return bpf_get_current_pid_tgid() >> 32 == pid ? CLOSED_BY_TARGET : CLOSED_BY_NOBODY;
 }
 
-static __always_inline void changed(void *ctx, const void *sock, int to)
+static __always_inline void changed(void *ctx, const void *sock, int to, int reset)
 {
 	struct connection_record record = { .type = RECORD_CONNECTION };
 	struct connection_settings *set;
@@ -190,7 +198,7 @@ static __always_inline void changed(void *ctx, const void *sock, int to)
 			__sync_fetch_and_add(&total->opened, 1);
 		} else {
 			record.event = EVENT_CLOSED;
-			record.by = closed_by(sock, to, set->pid);
+			record.by = closed_by(to, reset, set->pid);
 			__sync_fetch_and_add(&total->closed, 1);
 			if (record.by == CLOSED_BY_PEER)
 				__sync_fetch_and_add(&total->closed_by_peer, 1);
@@ -212,10 +220,12 @@ static __always_inline void changed(void *ctx, const void *sock, int to)
 SEC("raw_tracepoint/inet_sock_set_state")
 int connection_from_outside(struct bpf_raw_tracepoint_args *ctx)
 {
-	int from = ctx->args[1], to = ctx->args[2];
+	int from = ctx->args[1], to = ctx->args[2], reset = 0;
 
+	if (to == CLOSED)
+		reset = take_reset((const void *)ctx->args[0]);
 	if ((from == SYN_RECEIVED && to == ESTABLISHED) || (from == ESTABLISHED && to != FIN_WAIT_1))
-		changed(ctx, (const void *)ctx->args[0], to);
+		changed(ctx, (const void *)ctx->args[0], to, reset);
 	return 0;
 }
 
@@ -225,7 +235,7 @@ int connection_from_target(struct bpf_raw_tracepoint_args *ctx)
 	int from = ctx->args[1], to = ctx->args[2];
 
 	if ((from == ESTABLISHED && to == FIN_WAIT_1) || to == LISTENING)
-		changed(ctx, (const void *)ctx->args[0], to);
+		changed(ctx, (const void *)ctx->args[0], to, 0);
 	return 0;
 }
 
