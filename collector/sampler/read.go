@@ -4,24 +4,31 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
 	"github.com/cilium/ebpf/perf"
+	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/bpf"
 )
 
-// batch reads records until the deadline, or until woken, and handles them in the order of
-// their times, over all CPUs.
+// batch reads records until the deadline, or until woken, and handles those that
+// are older than the last look at the buffers, in the order of their times, over
+// all CPUs: of what comes later, another CPU's buffer may have more to tell.
 func (s *Sampler) batch(deadline time.Time) error {
 	s.reader.SetDeadline(deadline)
 	for {
 		err := s.reader.ReadInto(&s.raw)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, perf.ErrFlushed):
-			s.flush()
+		case errors.Is(err, os.ErrDeadlineExceeded): // all buffers were looked at since
+			s.flush(monotonic(deadline) - orderMargin)
 			return nil
+		case errors.Is(err, perf.ErrFlushed):
+			deadline = time.Now()
+			s.reader.SetDeadline(deadline)
+			continue
 		case perf.IsUnknownEvent(err):
 			continue
 		case err != nil:
@@ -32,22 +39,49 @@ func (s *Sampler) batch(deadline time.Time) error {
 			s.pending.add(s.raw.RawSample)
 		}
 		if s.pending.full() {
-			s.flush()
+			if now := time.Now(); deadline.After(now) {
+				deadline = now
+				s.reader.SetDeadline(deadline)
+			}
+		}
+		if s.pending.tooFull() {
+			s.flush(math.MaxUint64)
 		}
 	}
 }
 
-// flush handles what was read. Samples of processes that are not named yet come
-// last: by then another sample may have told. Records of VMs that were removed
-// meanwhile are dropped with them.
-func (s *Sampler) flush() {
-	if len(s.pending.records) == 0 {
+// orderMargin is how long a record may be under way from when its time was taken
+// to when it is in the buffer, in nanoseconds.
+const orderMargin = 10_000_000
+
+// rest reads what is there now, and handles all of it.
+func (s *Sampler) rest() error {
+	err := s.batch(time.Now())
+	s.flush(math.MaxUint64)
+	return err
+}
+
+// monotonic returns a time as nanoseconds of CLOCK_MONOTONIC, the clock of records.
+func monotonic(at time.Time) uint64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic(err) // there is no Linux without it
+	}
+	return uint64(now.Nano() - time.Since(at).Nanoseconds())
+}
+
+// flush handles the records up to a time, and keeps the others. Samples of
+// processes that are not named yet come last: by then another sample may have
+// told. Records of VMs that were removed meanwhile are dropped with them.
+func (s *Sampler) flush(until uint64) {
+	s.pending.sort()
+	records := s.pending.until(until)
+	if len(records) == 0 {
 		return
 	}
-	s.pending.sort()
-	s.refreshCode()
+	s.refreshCode(records)
 	late := s.late[:0]
-	for _, p := range s.pending.records {
+	for _, p := range records {
 		if !s.handleRecord(p, false) {
 			late = append(late, p)
 		}
@@ -61,13 +95,13 @@ func (s *Sampler) flush() {
 		s.handleRecord(p, true)
 	}
 	s.late = late
-	s.pending.reset()
+	s.pending.drop(len(records))
 }
 
 // refreshCode takes in the code that came or went during the batch: one look is
 // enough, as what is known afterwards knows its time.
-func (s *Sampler) refreshCode() {
-	for _, p := range s.pending.records {
+func (s *Sampler) refreshCode(records []pendingRecord) {
+	for _, p := range records {
 		raw := s.pending.bytes[p.from:p.to]
 		if recordType(raw) == bpf.RecordCode {
 			if source := s.sources[binary.NativeEndian.Uint32(raw[4:])]; source != nil {
@@ -75,7 +109,7 @@ func (s *Sampler) refreshCode() {
 			}
 		}
 	}
-	newest := s.pending.records[len(s.pending.records)-1].time
+	newest := records[len(records)-1].time
 	for _, source := range s.sources {
 		source.looked, source.codeChanged = false, len(source.codeEvents) > 0
 		switch {

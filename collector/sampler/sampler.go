@@ -98,7 +98,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 	for _, source := range s.sources {
 		err = errors.Join(err, source.stop())
 	}
-	err = errors.Join(err, s.batch(time.Now()), s.reader.Close())
+	err = errors.Join(err, s.rest(), s.reader.Close())
 	for _, source := range s.sources {
 		source.count()
 	}
@@ -211,7 +211,7 @@ func (s *Sampler) followCPUs() error {
 	if err != nil {
 		return err
 	}
-	err = s.batch(time.Now())
+	err = s.rest()
 	s.reader.Close()
 	s.mutex.Lock()
 	s.reader = next

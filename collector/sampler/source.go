@@ -240,7 +240,7 @@ func (c *Source) Cut(handle func(*collector.Sample)) (ended Stats, err error) {
 	c.sampler.do(func() {
 		if c.sampler.running {
 			c.measure()
-			err = c.sampler.batch(time.Now()) // what was ticked until then is handled, or lost
+			err = c.sampler.rest() // what was ticked until then is handled, or lost
 			c.count()
 		}
 		ended = c.stats
@@ -277,7 +277,7 @@ func (c *Source) Remove() (Stats, error) {
 	var err error
 	c.sampler.do(func() {
 		if c.sampler.running {
-			err = errors.Join(c.stop(), c.sampler.batch(time.Now()))
+			err = errors.Join(c.stop(), c.sampler.rest())
 			c.count()
 		}
 		delete(c.sampler.sources, c.pid())
