@@ -68,12 +68,16 @@ func TestStates(t *testing.T) {
 				Modules: map[string]string{"states": statesSource},
 				Eval:    "P = states:start(" + load + ")",
 			})
+			different := 0
 			for range 5 {
 				ours, truth, window := accountedProfile(t, vm)
-				if compareStates(t, ours, truth, window) {
+				compared, off := compareStates(t, ours, truth, window)
+				if compared && len(off) == 0 {
 					return
 				}
-				if t.Failed() {
+				// Others that ran for a part of the window may be the reason, once.
+				if different += len(off); compared && different > len(off) {
+					t.Errorf("twice: %s", strings.Join(off, "; "))
 					return
 				}
 			}
@@ -104,8 +108,9 @@ func accountedProfile(t *testing.T, vm *testsupport.VM) (ours, truth byThread, w
 }
 
 // compareStates compares shares of the time not slept, for kinds of threads that
-// were awake for a noticeable time. It reports whether there was one to compare.
-func compareStates(t *testing.T, ours, truth byThread, window float64) (compared bool) {
+// were awake for a noticeable time. It reports whether there was one to compare,
+// and the states that are off.
+func compareStates(t *testing.T, ours, truth byThread, window float64) (compared bool, off []string) {
 	t.Helper()
 	for thread := range ours {
 		a, b := ours.awake(thread), truth.awake(thread)
@@ -123,9 +128,9 @@ func compareStates(t *testing.T, ours, truth byThread, window float64) (compared
 			x, y := ours[thread][state]/a, truth[thread][state]/b
 			t.Logf("%s %-8s sampled %5.1f%% of %.2f s, accounted %5.1f%% of %.2f s", thread, state, 100*x, a, 100*y, b)
 			if math.Abs(x-y) > 0.03 {
-				t.Errorf("%s: %s has %.1f%% of the samples and %.1f%% by microstate accounting", thread, state, 100*x, 100*y)
+				off = append(off, fmt.Sprintf("%s: %s has %.1f%% of the samples and %.1f%% by microstate accounting", thread, state, 100*x, 100*y))
 			}
 		}
 	}
-	return compared
+	return compared, off
 }
