@@ -76,14 +76,24 @@ type askedShare struct {
 // shape, from callers of every kind, to servers of every behaviour.
 func TestWhoAsked(t *testing.T) {
 	testsupport.RequireBPF(t)
+	var all askedTotal
 	for _, behaviour := range []string{
 		"server", "server_debug", "server_hibernate", "server_timeout", "state_functions", "handle_event_function", "statem_debug", "event", "fsm", "fsm_debug",
 	} {
-		t.Run(behaviour, func(t *testing.T) { testBehaviour(t, behaviour) })
+		t.Run(behaviour, func(t *testing.T) { all.add(testBehaviour(t, behaviour)) })
+	}
+	if all.share() < 0.99 {
+		t.Errorf("%.2f%% of %d samples say what was asked and who asked, want 99%%", 100*all.share(), all.samples)
 	}
 }
 
-func testBehaviour(t *testing.T, behaviour string, flags ...string) {
+// askedTotal counts samples, and those that say what they must.
+type askedTotal struct{ samples, right int }
+
+func (a *askedTotal) add(b askedTotal) { a.samples, a.right = a.samples+b.samples, a.right+b.right }
+func (a *askedTotal) share() float64   { return float64(a.right) / float64(a.samples) }
+
+func testBehaviour(t *testing.T, behaviour string, flags ...string) askedTotal {
 	vm := testsupport.StartVM(t, testsupport.Options{
 		Flags:   append([]string{"+S", "2", "+sbwt", "none"}, flags...),
 		Modules: askedModules(t),
@@ -97,15 +107,19 @@ func testBehaviour(t *testing.T, behaviour string, flags ...string) {
 	}
 	time.Sleep(200 * time.Millisecond)
 	samples, stats := profile(t, vm, 1999, 2*time.Second)
-	checkAsked(t, samples, server, who)
+	total := checkAsked(t, samples, server, who)
 	t.Logf("%d samples, %d lost, %d partial, %d truncated", stats.Samples, stats.Lost, stats.Partial, stats.Truncated)
+	return total
 }
 
-// checkAsked checks the samples of a server that are inside of its callbacks.
-func checkAsked(t *testing.T, samples []captured, server string, who map[string]string) {
+// checkAsked checks the samples of a server that are inside of its callbacks. While
+// the collector moves a request it cannot always be read; with a debugged server
+// that is 0.7 % of the samples, and so few scatter: one server is allowed 2 %.
+func checkAsked(t *testing.T, samples []captured, server string, who map[string]string) askedTotal {
 	t.Helper()
 	shares := map[string]*askedShare{}
-	total, right, outside := 0, 0, map[string]int{}
+	var all askedTotal
+	outside := map[string]int{}
 	for _, s := range samples {
 		if s.Process == nil || s.Process.PID != server {
 			continue
@@ -125,7 +139,7 @@ func checkAsked(t *testing.T, samples []captured, server string, who map[string]
 			shares[names[at]] = share
 		}
 		share.samples++
-		total++
+		all.samples++
 		if s.Request == want.request {
 			share.request++
 		}
@@ -133,16 +147,16 @@ func checkAsked(t *testing.T, samples []captured, server string, who map[string]
 			share.caller++
 		}
 		if s.Request == want.request && s.OnBehalfOf == who[want.caller] {
-			right++
+			all.right++
 			continue
 		}
 		share.wrong[fmt.Sprintf("request %q for %q in %s", s.Request, s.OnBehalfOf, strings.Join(names[:min(6, len(names))], " < "))]++
 	}
-	if total < 500 {
-		t.Errorf("only %d samples are inside of callbacks", total)
+	if all.samples < 500 {
+		t.Errorf("only %d samples are inside of callbacks", all.samples)
 	}
-	if share := float64(right) / float64(total); share < 0.99 {
-		t.Errorf("%.2f%% of %d samples say what was asked and who asked, want 99%%", 100*share, total)
+	if all.share() < 0.98 {
+		t.Errorf("%.2f%% of %d samples say what was asked and who asked, want 98%%", 100*all.share(), all.samples)
 	}
 	for name, share := range shares {
 		if share.request < share.samples || share.caller < share.samples {
@@ -152,6 +166,7 @@ func checkAsked(t *testing.T, samples []captured, server string, who map[string]
 	}
 	t.Logf("with a request outside of the callbacks' work:")
 	logMost(t, outside, 3)
+	return all
 }
 
 // logMost logs what was seen most often.
