@@ -11,7 +11,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/perf"
-	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
@@ -307,11 +306,7 @@ func (p *probes) handleAll(handle func(*Message)) {
 	if len(p.pending.records) == 0 {
 		return
 	}
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) == nil {
-		// Without it functions that were loaded just now have no names.
-		_, _ = p.target.Code.Refresh(uint64(now.Nano()))
-	}
+	_ = p.target.RefreshCode() // without it functions that were loaded just now have no names
 	p.pending.flush(func(raw []byte) {
 		if m := p.decoder.decode(raw); m != nil {
 			p.handle(m, handle)

@@ -2,10 +2,15 @@ package sampler
 
 import (
 	"bufio"
+	"errors"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
@@ -56,6 +61,9 @@ func TestKernelNamesAreTheTables(t *testing.T) {
 	defer asked.close()
 	if asked.namer == nil {
 		_, err := bpf.LoadKernelNamer()
+		if !errors.Is(features.HaveProgramHelper(ebpf.RawTracepoint, asm.FnSnprintf), ebpf.ErrNotSupported) {
+			t.Fatalf("the kernel can be asked for names, and was not: %v", err)
+		}
 		t.Skipf("SKIP: the kernel is older than 5.13: %v", err)
 	}
 	want, err := table.functions(addresses)

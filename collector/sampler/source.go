@@ -130,7 +130,10 @@ func (c *Source) start() error {
 	if err := c.sampler.programs.AddTarget(c.target.PID, c.kernelTarget()); err != nil {
 		return err
 	}
-	return c.target.RefreshCode() // what came before the kernel side tells of it
+	if c.target.RefreshCode() != nil { // what came before the kernel side tells of it
+		c.stats.CodeErrors++ // as later: the next look may succeed
+	}
+	return nil
 }
 
 // stop ends the sampling. What was sampled until then is still to be handled;
@@ -215,7 +218,7 @@ func (c *Source) malformed() { c.stats.Malformed++ }
 func (c *Source) codeEvent(raw []byte) {
 	var r bpf.CodeRecord
 	if n, err := binary.Decode(raw, binary.NativeEndian, &r); err != nil || n != binary.Size(r) {
-		c.stats.Malformed++
+		c.stats.CodeErrors++ // Malformed is for ticks
 		return
 	}
 	c.codeEvents = append(c.codeEvents, jit.Event{Time: r.Time, Entry: r.Entry, Removed: r.Action == codeGoes})
