@@ -28,6 +28,7 @@ type codeTarget struct {
 	CurrentProcess    uint32
 	CurrentPort       uint32
 	ProcessId         uint32
+	ProcessHtop       uint32
 	ProcessStop       uint32
 	ProcessHeap       uint32
 	ProcessHend       uint32
@@ -39,6 +40,7 @@ type codeTarget struct {
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
+	Pad               uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64

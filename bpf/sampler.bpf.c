@@ -386,14 +386,15 @@ static __always_inline __u64 is_zero(__u64 value)
 
 /* Copies what a term points to, if it is a tuple that is not empty, or the cell
  * of a list that begins with one. There are few branches on purpose: the verifier
- * walks each one in every round of the loops around this. */
-static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
+ * walks each one in every round of the loops around this. Returns 1 if the word
+ * points to what cannot be read: it is no term, or not in use. */
+static __always_inline __u64 copy_term(struct record *r, __u64 start, __u64 word)
 {
 	__u64 at = r->h.payload, first, room, failed, tuple, cell, size;
 	struct term *term;
 
 	if ((word & 3) - TAG_LIST > TAG_BOXED - TAG_LIST)
-		return; /* most words: no pointer */
+		return 0; /* most words: no pointer */
 	/* there is room: at < DATA_MAX and at - start < TERMS_MAX * sizeof(struct term) */
 	room = ((at - DATA_MAX) & (at - start - TERMS_MAX * sizeof(struct term))) >> 63;
 	opaque(room);
@@ -408,6 +409,7 @@ static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 	tuple = is_zero(((word & 3) ^ TAG_BOXED) | (first & 0x3f) | (((first >> 6) - 1) >> ARITY_BITS) | (room ^ 1) | failed);
 	cell = is_zero(((word & 3) ^ TAG_LIST) | ((first & 3) ^ TAG_BOXED) | (room ^ 1) | failed);
 	r->h.payload += (tuple + cell) * sizeof(*term);
+	return failed >> 63;
 }
 
 /* Copies the tuples that the words next to a stack's root point to: requests,
@@ -420,14 +422,16 @@ static __always_inline void copy_terms(struct record *r)
 
 	for (i = 0; i < TERM_SCAN_STEP; i++) {
 		w->scanned += 8;
-		if (w->scanned > w->length || w->hend - w->scanned < w->bottom) {
+		if (w->scanned > TERM_SCAN_WORDS * 8 || w->scanned > w->length || w->hend - w->scanned < w->bottom) {
 			w->scanned = TERM_SCAN_WORDS * 8;
 			break;
 		}
 		at = w->at + w->length - w->scanned;
 		masked(at, DATA_MAX - 8);
 		word = (__u64 *)&r->data[at];
-		copy_term(r, w->terms, *word);
+		/* Below what is in use is what was; and a read that fails takes as
+		 * long as twenty that do not. */
+		w->scanned += copy_term(r, w->terms, *word) * TERM_SCAN_WORDS * 8;
 	}
 }
 
@@ -516,8 +520,9 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 					const struct scheduler *s)
 {
 	__u64 heap = field(r, t->process_heap), hend = field(r, t->process_hend);
-	__u64 top = field(r, t->process_stop), sp = REGISTERS_SP(&r->h.regs);
-	__u64 fp = REGISTERS_FP(&r->h.regs), length, at, saved[8];
+	__u64 htop = field(r, t->process_htop), top = field(r, t->process_stop);
+	__u64 sp = REGISTERS_SP(&r->h.regs), fp = REGISTERS_FP(&r->h.regs);
+	__u64 from, length, at, saved[8];
 	int i;
 
 	if (hend <= heap || (hend & 7) || hend - heap > (1ULL << 40))
@@ -538,11 +543,15 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 		return;
 	}
 	if (sp >= heap && sp <= hend) {
-		top = sp; /* in JIT code the stack pointer is the Erlang stack's */
+		top = sp & ~7ULL; /* in JIT code the stack pointer is the Erlang stack's */
+		from = top;
 	} else {
 		/* In C the VM may not have stored it. Then it is in the frame
-		 * pointer register, or was saved right below the C stack's base. */
-		if (fp >= heap && fp < top)
+		 * pointer register, or was saved right below the C stack's base.
+		 * So may be the top of the heap, which lies below. */
+		if (htop < heap)
+			htop = heap;
+		if (fp > htop && fp < top)
 			top = fp;
 		if (s->registers &&
 		    !bpf_probe_read_user(saved, sizeof(saved),
@@ -551,18 +560,24 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 			for (i = 0; i < 7; i++)
 				if (saved[i] <= hend && saved[i] > fp)
 					fp = saved[i];
-			if (fp >= heap && fp < top)
+			if (fp > htop && fp < top)
 				top = fp;
 		}
+		top &= ~7ULL;
+		/* What if it is deeper yet: all of the page, but not more, as one of
+		 * a fresh heap that was never touched cannot be read, and trying to
+		 * takes a fault. */
+		from = top & ~(PAGE_SIZE - 1ULL);
+		if (from < heap)
+			from = heap;
 	}
-	top &= ~7ULL;
-	length = hend - heap;
+	length = hend - from;
+	if (length < sizeof(__u64)) /* an empty stack is not the same as none */
+		length = sizeof(__u64);
 	if (length > ERLANG_ROOT_MAX)
 		length = ERLANG_ROOT_MAX;
 	at = r->h.payload;
 	if (!append(r, hend - length, length)) {
-		/* Pages of a fresh heap that were never touched cannot be read;
-		 * then the stack is all in the page of its root. */
 		length = hend & (PAGE_SIZE - 1);
 		if (!length || !append(r, hend - length, length))
 			return;

@@ -103,6 +103,7 @@ type samplerTarget struct {
 	CurrentProcess    uint32
 	CurrentPort       uint32
 	ProcessId         uint32
+	ProcessHtop       uint32
 	ProcessStop       uint32
 	ProcessHeap       uint32
 	ProcessHend       uint32
@@ -114,6 +115,7 @@ type samplerTarget struct {
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
+	Pad               uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64

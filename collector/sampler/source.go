@@ -109,7 +109,7 @@ func (c *Source) kernelTarget() bpf.Target {
 	return bpf.Target{
 		Decode: decode, DecodeLength: decodeLength,
 		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort),
-		ProcessId: uint32(l.Process.ID), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
+		ProcessId: uint32(l.Process.ID), ProcessHtop: uint32(l.Process.HTop), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
 		ProcessHend: uint32(l.Process.HEnd), ProcessDictionary: uint32(l.Process.Dictionary),
 		ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
 		DictionaryMask: uint32(l.Dictionary.SizeMask), DictionarySize: uint32(l.Dictionary.UsedSlots), DictionarySlots: uint32(l.Dictionary.Slots),
