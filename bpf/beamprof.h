@@ -19,6 +19,14 @@
 #define masked(value, mask) asm volatile("%0 &= %1" : "+r"(value) : "i"(mask))
 #define opaque(value) asm volatile("" : "+r"(value))
 
+/* The word at a place in an array of bytes. Through this function: of the address
+ * of an array's element the compiler knows that it may be odd, and takes the word
+ * for eight bytes. */
+static __always_inline __u64 *word_at(void *bytes, __u64 at)
+{
+	return (__u64 *)((char *)bytes + at);
+}
+
 /* Register sets as the kernel lays out its struct pt_regs.
  * x86: arch/x86/include/asm/ptrace.h; arm64: struct user_pt_regs in
  * arch/arm64/include/uapi/asm/ptrace.h, the first member of its pt_regs. */

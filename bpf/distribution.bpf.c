@@ -472,7 +472,7 @@ static __always_inline void copy_request(struct message_record *r)
 			break;
 		at = r->h.root_length - i * 8;
 		masked(at, DATA_MAX - 8);
-		word = *(__u64 *)&r->data[at];
+		word = *word_at(r->data, at);
 		if ((word & 3) != TAG_BOXED || r->unfollowed >= REQUEST_MAX)
 			continue;
 		r->unfollowed++;
@@ -509,10 +509,10 @@ static __always_inline __u64 first_bytes(struct message_record *r, const struct 
 	__u64 at = d->buffer_vector, size = 0;
 
 	masked(at, PACKET_SIZE - 8);
-	at = *(__u64 *)&r->packet[at] + d->vector_bytes - buffers;
+	at = *word_at(r->packet, at) + d->vector_bytes - buffers;
 	if (at < PACKET_SIZE) {
 		masked(at, PACKET_SIZE - 8);
-		return *(__u64 *)&r->packet[at];
+		return *word_at(r->packet, at);
 	}
 	bpf_probe_read_user(&size, 8, (void *)(at + buffers));
 	return size;
@@ -680,7 +680,7 @@ static __always_inline int copy_atoms(struct message_record *r, struct memo *mem
 		other |= memo->slots[slot].number - (index + 1);
 		to = start + i * 8;
 		masked(to, DATA_MAX - 8);
-		*(__u64 *)&r->data[to] = memo->slots[slot].atom;
+		*word_at(r->data, to) = memo->slots[slot].atom;
 	}
 	if (!known && other)
 		return 0;

@@ -85,6 +85,7 @@ struct header {
 
 /* The stack whose terms are copied next; not part of what is sent. */
 struct work {
+	__u64 base;       /* of the C stack, 0 without one */
 	__u64 at, length; /* where its copy is in the payload */
 	__u64 hend;       /* address of its end */
 	__u64 bottom;     /* address of its last word in use */
@@ -94,6 +95,7 @@ struct work {
 	__u64 terms;      /* where its terms are in the payload */
 	__u64 nested;     /* where the next term to be looked into is */
 	__u64 caller;     /* where the struct caller is in the payload */
+	__u64 unreadable; /* words that point to what cannot be read */
 	__u64 callers;    /* steps made in the chain of callers */
 };
 
@@ -146,8 +148,9 @@ struct {
 	__type(value, struct kernel);
 } kernels SEC(".maps");
 
-/* Programs that others end in. */
-enum program { PROGRAM_TERMS, PROGRAM_NESTED, PROGRAMS };
+/* Programs that others end in: the sampling is cut into pieces, so that the
+ * verifier walks each of them, and each loop, once and not by every way there. */
+enum program { PROGRAM_PROCESS, PROGRAM_TERMS, PROGRAM_NESTED, PROGRAMS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, PROGRAMS);
@@ -284,12 +287,14 @@ static __always_inline void copy_decoding(struct record *r, const struct target 
 		end = r->h.process_length + r->h.kernel_length + r->h.boundary_length;
 		length = r->h.boundary_length;
 	}
+	masked(end, 2 * DATA_MAX - 1); /* the verifier knows the same of both */
+	masked(length, 2 * DATA_MAX - 1);
 	for (i = 1; i <= DECODE_WORDS; i++) {
 		if (i * 8 > length)
 			return;
 		at = end - i * 8;
 		masked(at, DATA_MAX - 8);
-		if (*(__u64 *)&r->data[at] - t->decode < t->decode_length)
+		if (*word_at(r->data, at) - t->decode < t->decode_length)
 			break;
 	}
 	if (i > DECODE_WORDS)
@@ -297,7 +302,7 @@ static __always_inline void copy_decoding(struct record *r, const struct target 
 	for (i = 0; i < DECODE_SAVED; i++) {
 		at -= 8;
 		masked(at, DATA_MAX - 8);
-		word = *(__u64 *)&r->data[at];
+		word = *word_at(r->data, at);
 		if (!(word & 7))
 			append(r, word, DECODE_POINTED);
 	}
@@ -306,9 +311,7 @@ static __always_inline void copy_decoding(struct record *r, const struct target 
 
 static __always_inline __u64 field(struct record *r, __u32 offset)
 {
-	__u64 *at = (__u64 *)&r->data[offset & (PROCESS_SIZE - 8)];
-
-	return *at; /* a pointer, or the compiler takes it for bytes */
+	return *word_at(r->data, offset & (PROCESS_SIZE - 8));
 }
 
 /* Reads {key, {M, F, A}} if it has that key. While garbage is collected a tuple's
@@ -386,15 +389,15 @@ static __always_inline __u64 is_zero(__u64 value)
 
 /* Copies what a term points to, if it is a tuple that is not empty, or the cell
  * of a list that begins with one. There are few branches on purpose: the verifier
- * walks each one in every round of the loops around this. Returns 1 if the word
- * points to what cannot be read: it is no term, or not in use. */
-static __always_inline __u64 copy_term(struct record *r, __u64 start, __u64 word)
+ * walks each one in every round of the loops around this. What cannot be
+ * read is counted: such a word is no term, or not in use. */
+static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 {
 	__u64 at = r->h.payload, first, room, failed, tuple, cell, size;
 	struct term *term;
 
 	if ((word & 3) - TAG_LIST > TAG_BOXED - TAG_LIST)
-		return 0; /* most words: no pointer */
+		return; /* most words: no pointer */
 	/* there is room: at < DATA_MAX and at - start < TERMS_MAX * sizeof(struct term) */
 	room = ((at - DATA_MAX) & (at - start - TERMS_MAX * sizeof(struct term))) >> 63;
 	opaque(room);
@@ -409,7 +412,7 @@ static __always_inline __u64 copy_term(struct record *r, __u64 start, __u64 word
 	tuple = is_zero(((word & 3) ^ TAG_BOXED) | (first & 0x3f) | (((first >> 6) - 1) >> ARITY_BITS) | (room ^ 1) | failed);
 	cell = is_zero(((word & 3) ^ TAG_LIST) | ((first & 3) ^ TAG_BOXED) | (room ^ 1) | failed);
 	r->h.payload += (tuple + cell) * sizeof(*term);
-	return failed >> 63;
+	r->work.unreadable += failed >> 63;
 }
 
 /* Copies the tuples that the words next to a stack's root point to: requests,
@@ -417,21 +420,22 @@ static __always_inline __u64 copy_term(struct record *r, __u64 start, __u64 word
 static __always_inline void copy_terms(struct record *r)
 {
 	struct work *w = &r->work;
-	__u64 at, *word;
+	__u64 at, word;
 	int i;
 
+	w->unreadable = 0;
 	for (i = 0; i < TERM_SCAN_STEP; i++) {
 		w->scanned += 8;
-		if (w->scanned > TERM_SCAN_WORDS * 8 || w->scanned > w->length || w->hend - w->scanned < w->bottom) {
+		/* Below what is in use is what was; and a read that fails takes as
+		 * long as twenty that do not. */
+		if (w->scanned > w->length || w->hend - w->scanned < w->bottom || w->unreadable) {
 			w->scanned = TERM_SCAN_WORDS * 8;
 			break;
 		}
 		at = w->at + w->length - w->scanned;
 		masked(at, DATA_MAX - 8);
-		word = (__u64 *)&r->data[at];
-		/* Below what is in use is what was; and a read that fails takes as
-		 * long as twenty that do not. */
-		w->scanned += copy_term(r, w->terms, *word) * TERM_SCAN_WORDS * 8;
+		word = *word_at(r->data, at);
+		copy_term(r, w->terms, word);
 	}
 }
 
@@ -484,11 +488,11 @@ static __always_inline int copy_caller(struct record *r, const struct target *t,
 	c = (struct caller *)&r->data[at];
 	if (bpf_probe_read_user(&process, sizeof(process), (void *)slot) || !process ||
 	    bpf_probe_read_user(c->head, sizeof(c->head), (void *)process) ||
-	    *(__u64 *)&c->head[t->process_id & (PROCESS_SIZE - 8)] != pid)
+	    *word_at(c->head, t->process_id & (PROCESS_SIZE - 8)) != pid)
 		return 0;
-	heap = *(__u64 *)&c->head[t->process_heap & (PROCESS_SIZE - 8)];
-	hend = *(__u64 *)&c->head[t->process_hend & (PROCESS_SIZE - 8)];
-	stop = *(__u64 *)&c->head[t->process_stop & (PROCESS_SIZE - 8)];
+	heap = *word_at(c->head, t->process_heap & (PROCESS_SIZE - 8));
+	hend = *word_at(c->head, t->process_hend & (PROCESS_SIZE - 8));
+	stop = *word_at(c->head, t->process_stop & (PROCESS_SIZE - 8));
 	if (hend <= heap || stop < heap || stop > hend || (hend & 7))
 		return 0;
 	length = hend - stop;
@@ -516,8 +520,7 @@ static __always_inline int copy_caller(struct record *r, const struct target *t,
 	return 1;
 }
 
-static __always_inline void copy_erlang(struct record *r, const struct target *t,
-					const struct scheduler *s)
+static __always_inline void copy_erlang(struct record *r, const struct target *t, __u64 base)
 {
 	__u64 heap = field(r, t->process_heap), hend = field(r, t->process_hend);
 	__u64 htop = field(r, t->process_htop), top = field(r, t->process_stop);
@@ -553,9 +556,7 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 			htop = heap;
 		if (fp > htop && fp < top)
 			top = fp;
-		if (s->registers &&
-		    !bpf_probe_read_user(saved, sizeof(saved),
-					 (void *)(s->registers - sizeof(saved)))) {
+		if (base && !bpf_probe_read_user(saved, sizeof(saved), (void *)(base - sizeof(saved)))) {
 			fp = 0;
 			for (i = 0; i < 7; i++)
 				if (saved[i] <= hend && saved[i] > fp)
@@ -666,17 +667,33 @@ int sample(struct perf_event_context *ctx)
 		if (limit && limit - sp > C_STACK_MAX - RED_ZONE)
 			copy_boundary(r, limit, BOUNDARY_MAX);
 		copy_c_stack(r, sp, limit);
-		if (t->decode && r->h.process_length)
-			copy_decoding(r, t);
 	}
-	if (s && r->h.process_length) {
-		if (field(r, t->process_registered))
-			bpf_probe_read_user(&r->h.registered, 8,
-					    (void *)(field(r, t->process_registered) +
-						     t->registered_name));
-		read_identity(r, t);
-		copy_erlang(r, t, s);
-	}
+	r->work.base = limit;
+	if (r->h.process_length)
+		bpf_tail_call(ctx, &programs, PROGRAM_PROCESS);
+	output(ctx, r);
+	return 0;
+}
+
+/* Copies what there is of the process: what it decodes, who it is, and its
+ * Erlang stack. */
+SEC("perf_event")
+int sample_process(struct perf_event_context *ctx)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, cpu = bpf_get_smp_processor_id();
+	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
+	struct record *r = bpf_map_lookup_elem(&scratch, &cpu);
+	__u64 registered;
+
+	if (!t || !r)
+		return 0;
+	if (t->decode && r->h.c_stack_length)
+		copy_decoding(r, t);
+	registered = field(r, t->process_registered);
+	if (registered)
+		bpf_probe_read_user(&r->h.registered, 8, (void *)(registered + t->registered_name));
+	read_identity(r, t);
+	copy_erlang(r, t, r->work.base);
 	if (r->h.root_length)
 		bpf_tail_call(ctx, &programs, PROGRAM_TERMS);
 	output(ctx, r);
@@ -684,8 +701,7 @@ int sample(struct perf_event_context *ctx)
 }
 
 /* Copies the terms next to the root of one stack: the sampled process's first,
- * then those of the processes that wait for it. It is cut into programs that end
- * in each other, so that the verifier walks each loop once and a short one. */
+ * then those of the processes that wait for it. */
 SEC("perf_event")
 int sample_terms(struct perf_event_context *ctx)
 {

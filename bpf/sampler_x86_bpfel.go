@@ -94,18 +94,20 @@ type samplerRecord struct {
 	H    samplerHeader
 	Data [36864]uint8
 	Work struct {
-		_       structs.HostLayout
-		At      uint64
-		Length  uint64
-		Hend    uint64
-		Bottom  uint64
-		Pid     uint64
-		Waits   uint64
-		Scanned uint64
-		Terms   uint64
-		Nested  uint64
-		Caller  uint64
-		Callers uint64
+		_          structs.HostLayout
+		Base       uint64
+		At         uint64
+		Length     uint64
+		Hend       uint64
+		Bottom     uint64
+		Pid        uint64
+		Waits      uint64
+		Scanned    uint64
+		Terms      uint64
+		Nested     uint64
+		Caller     uint64
+		Unreadable uint64
+		Callers    uint64
 	}
 }
 
@@ -151,19 +153,20 @@ type samplerTerm struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	samplerMapCounters      = "counters"
-	samplerMapEvents        = "events"
-	samplerMapIdentified    = "identified"
-	samplerMapKernels       = "kernels"
-	samplerMapPrograms      = "programs"
-	samplerMapSchedulers    = "schedulers"
-	samplerMapScratch       = "scratch"
-	samplerMapTargets       = "targets"
-	samplerProgSample       = "sample"
-	samplerProgSampleNested = "sample_nested"
-	samplerProgSampleTerms  = "sample_terms"
-	samplerVarUnusedCaller  = "unused_caller"
-	samplerVarUnusedTerm    = "unused_term"
+	samplerMapCounters       = "counters"
+	samplerMapEvents         = "events"
+	samplerMapIdentified     = "identified"
+	samplerMapKernels        = "kernels"
+	samplerMapPrograms       = "programs"
+	samplerMapSchedulers     = "schedulers"
+	samplerMapScratch        = "scratch"
+	samplerMapTargets        = "targets"
+	samplerProgSample        = "sample"
+	samplerProgSampleNested  = "sample_nested"
+	samplerProgSampleProcess = "sample_process"
+	samplerProgSampleTerms   = "sample_terms"
+	samplerVarUnusedCaller   = "unused_caller"
+	samplerVarUnusedTerm     = "unused_term"
 )
 
 // loadSampler returns the embedded CollectionSpec for sampler.
@@ -208,9 +211,10 @@ type samplerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerProgramSpecs struct {
-	Sample       *ebpf.ProgramSpec `ebpf:"sample"`
-	SampleNested *ebpf.ProgramSpec `ebpf:"sample_nested"`
-	SampleTerms  *ebpf.ProgramSpec `ebpf:"sample_terms"`
+	Sample        *ebpf.ProgramSpec `ebpf:"sample"`
+	SampleNested  *ebpf.ProgramSpec `ebpf:"sample_nested"`
+	SampleProcess *ebpf.ProgramSpec `ebpf:"sample_process"`
+	SampleTerms   *ebpf.ProgramSpec `ebpf:"sample_terms"`
 }
 
 // samplerMapSpecs contains maps before they are loaded into the kernel.
@@ -290,15 +294,17 @@ type samplerVariables struct {
 //
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerPrograms struct {
-	Sample       *ebpf.Program `ebpf:"sample"`
-	SampleNested *ebpf.Program `ebpf:"sample_nested"`
-	SampleTerms  *ebpf.Program `ebpf:"sample_terms"`
+	Sample        *ebpf.Program `ebpf:"sample"`
+	SampleNested  *ebpf.Program `ebpf:"sample_nested"`
+	SampleProcess *ebpf.Program `ebpf:"sample_process"`
+	SampleTerms   *ebpf.Program `ebpf:"sample_terms"`
 }
 
 func (p *samplerPrograms) Close() error {
 	return _SamplerClose(
 		p.Sample,
 		p.SampleNested,
+		p.SampleProcess,
 		p.SampleTerms,
 	)
 }
