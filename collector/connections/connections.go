@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/internal/pace"
 )
 
 // Detail is how much is looked at.
@@ -53,13 +54,14 @@ type Stats struct {
 
 // Session looks at the connections of one VM from Open to Close.
 type Session struct {
+	pid       int
 	programs  *bpf.ConnectionPrograms
 	links     []link.Link
 	reader    *perf.Reader
 	settings  bpf.ConnectionSettings
 	listeners *listeners
 	table     *table
-	packets   *packets // nil if it is not looked at what clients say
+	packets   atomic.Pointer[packets] // nil if it is not looked at what clients say, or if the VM does not listen yet
 	detail    Detail
 	noSpeech  atomic.Pointer[error] // why it is not looked at what clients say, if it should be
 	pending   pending
@@ -79,7 +81,7 @@ const (
 // Run. Where the filter of what clients say is not possible it goes on without,
 // and Stats says why. Errors wrap os.ErrPermission if privileges are missing.
 func Open(pid int, detail Detail) (_ *Session, err error) {
-	s := &Session{detail: detail}
+	s := &Session{pid: pid, detail: detail}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -88,14 +90,12 @@ func Open(pid int, detail Detail) (_ *Session, err error) {
 	if s.programs, err = bpf.LoadConnections(); err != nil {
 		return nil, err
 	}
-	if detail == Full {
-		if s.packets, err = openPackets(pid, s.programs); err != nil {
-			s.detail = CountOnly
-			s.noSpeech.Store(&err)
-		}
-	}
-	if s.listeners, err = findListeners(pid, s.programs, s.packets); err != nil {
+	if s.listeners, err = findListeners(pid, s.programs); err != nil {
 		return nil, err
+	}
+	if err := s.openPackets(); err != nil {
+		s.detail = CountOnly
+		s.noSpeech.Store(&err)
 	}
 	for _, one := range []struct {
 		tracepoint string
@@ -122,6 +122,20 @@ func Open(pid int, detail Detail) (_ *Session, err error) {
 	return s, nil
 }
 
+// openPackets opens the filter of what clients say, unless it is open or was, or
+// nobody can connect to the VM: it costs the host something for every packet.
+func (s *Session) openPackets() error {
+	if s.detail != Full || s.packets.Load() != nil || s.noSpeech.Load() != nil || len(s.listeners.list()) == 0 {
+		return nil
+	}
+	p, err := openPackets(s.pid, s.programs)
+	if err != nil {
+		return err
+	}
+	s.packets.Store(p)
+	return s.listeners.tell(p)
+}
+
 func bufferSize() int {
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -136,29 +150,33 @@ func (s *Session) Run(ctx context.Context, handle func(Event)) error {
 	if err := s.programs.Set(s.settings); err != nil {
 		return err
 	}
-	if s.packets != nil {
-		if err := s.packets.start(); err != nil {
-			s.noSpeech.Store(&err)
-		}
-	}
 	stop := context.AfterFunc(ctx, func() { _ = s.reader.Flush() }) // fails if it is closed, and ends
 	defer stop()
 	for ctx.Err() == nil {
-		if err := s.read(time.Now().Add(readInterval), handle); err != nil {
-			return err
-		}
-		if s.packets == nil {
-			continue
-		}
-		if err := s.packets.look(); err != nil {
+		if err := s.lookAtPackets(); err != nil {
 			s.noSpeech.Store(&err)
 		}
+		if err := s.read(pace.Next(readInterval), handle); err != nil {
+			return err
+		}
 	}
-	if s.packets != nil {
-		s.packets.stop()
+	if p := s.packets.Load(); p != nil {
+		p.stop()
 	}
 	s.settings.Net = 0
 	return errors.Join(s.programs.Set(s.settings), s.read(time.Now().Add(closeInterval), handle))
+}
+
+// lookAtPackets starts the filter of what clients say when it is time to, and
+// stops it when it costs too much.
+func (s *Session) lookAtPackets() error {
+	if err := s.openPackets(); err != nil {
+		return err
+	}
+	if p := s.packets.Load(); p != nil {
+		return p.look()
+	}
+	return nil
 }
 
 // read reads what comes until a time and handles what cannot be overtaken any more.
@@ -230,8 +248,8 @@ func (s *Session) Stats() Stats {
 	if failed, missed, err := s.programs.Lost(); err == nil {
 		stats.Lost, stats.Uncounted = failed, missed
 	}
-	if s.packets != nil {
-		if counts, err := s.packets.program.Counts(); err == nil {
+	if p := s.packets.Load(); p != nil {
+		if counts, err := p.program.Counts(); err == nil {
 			stats.Lost += counts.OutputFailed
 		}
 	}
@@ -247,8 +265,8 @@ func (s *Session) Close() error {
 	if s.reader != nil {
 		errs = append(errs, s.reader.Close())
 	}
-	if s.packets != nil {
-		errs = append(errs, s.packets.close())
+	if p := s.packets.Load(); p != nil {
+		errs = append(errs, p.close())
 	}
 	if s.programs != nil {
 		errs = append(errs, s.programs.Close())

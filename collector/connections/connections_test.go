@@ -36,7 +36,9 @@ func watchWithin(t testing.TB, pid int, budget float64) *watched {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
-	s.packets.budget = budget
+	if p := s.packets.Load(); p != nil {
+		p.budget = budget
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	w := &watched{Session: s, t: t, stop: stop, done: make(chan error, 1)}
 	running := make(chan bool)

@@ -27,13 +27,13 @@ type listeners struct {
 	byNumber map[uint32]*Listener
 	known    map[netip.AddrPort]bool // also those of other processes
 	programs *bpf.ConnectionPrograms
-	packets  *packets // nil without
+	packets  *packets // nil: not told
 }
 
 // findListeners takes in where the process listens, and where others in its
 // network namespace do: a connection to an address of theirs is not its own,
 // even if it listens on every address of that port.
-func findListeners(pid int, programs *bpf.ConnectionPrograms, packets *packets) (*listeners, error) {
+func findListeners(pid int, programs *bpf.ConnectionPrograms) (*listeners, error) {
 	kernel, err := sockets.Open(pid)
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func findListeners(pid int, programs *bpf.ConnectionPrograms, packets *packets) 
 	if err != nil {
 		return nil, err
 	}
-	l := &listeners{byNumber: map[uint32]*Listener{}, known: map[netip.AddrPort]bool{}, programs: programs, packets: packets}
+	l := &listeners{byNumber: map[uint32]*Listener{}, known: map[netip.AddrPort]bool{}, programs: programs}
 	// With SO_REUSEPORT several sockets have one address: then the process's own count.
 	for _, mine := range []bool{true, false} {
 		for _, s := range listening {
@@ -104,6 +104,17 @@ func (l *listeners) add(address netip.AddrPort, only6, mine bool) error {
 	every4 := netip.AddrPortFrom(netip.IPv4Unspecified(), address.Port())
 	if address.Addr() == netip.IPv6Unspecified() && !only6 && !l.known[every4] {
 		return l.programs.AddListener(every4.Addr().As16(), address.Port(), number)
+	}
+	return nil
+}
+
+// tell has a filter look at connections to the listeners, also to those to come.
+func (l *listeners) tell(p *packets) error {
+	l.packets = p
+	for _, one := range l.list() {
+		if err := p.program.AddPort(one.Address.Port()); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -331,7 +331,7 @@ func TestSecretsStayInTheKernel(t *testing.T) {
 	if err := s.programs.Set(s.settings); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.packets.start(); err != nil {
+	if err := s.packets.Load().start(); err != nil {
 		t.Fatal(err)
 	}
 	const id, user, password = "identity", "UUUUUUUUUUUUUUUUUUUU", "PPPPPPPPPPPPPPPPPPPPPPPPPP"

@@ -143,9 +143,12 @@ func TestNamespaces(t *testing.T) {
 }
 
 // A listener that was opened while the session runs is the target's, too; one of
-// another process is not.
+// another process is not. Without one there is no filter that costs anything.
 func TestListeners(t *testing.T) {
 	w := watch(t, os.Getpid())
+	if w.packets.Load() != nil {
+		t.Error("a filter of what clients say, and nothing that they could connect to")
+	}
 	l := listen(t, "tcp", ":0")
 	go broker(l)
 	time.Sleep(3 * readInterval)

@@ -44,11 +44,11 @@ func openPackets(pid int, programs *bpf.ConnectionPrograms) (_ *packets, err err
 
 // start lets packets pass the filter.
 func (p *packets) start() error {
+	p.looked = time.Now()
 	const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8&0xff00 // in network order
 	if err := unix.Bind(p.socket, &unix.SockaddrLinklayer{Protocol: all}); err != nil {
 		return fmt.Errorf("start the filter of what clients say: %w", err)
 	}
-	p.looked = time.Now()
 	return nil
 }
 
@@ -60,8 +60,11 @@ const (
 	lookInterval = time.Second
 )
 
-// look takes the filter out if it costs too much, and says so.
+// look starts the filter, and takes it out if it costs too much, and says so.
 func (p *packets) look() error {
+	if p.looked.IsZero() {
+		return p.start()
+	}
 	elapsed := time.Since(p.looked)
 	if p.socket < 0 || elapsed < lookInterval {
 		return nil

@@ -151,7 +151,7 @@ func BenchmarkStorm(b *testing.B) {
 	b.StopTimer()
 	time.Sleep(100 * time.Millisecond)
 	var kernel time.Duration
-	for _, program := range []*ebpf.Program{w.programs.FromOutside, w.programs.FromTarget, w.programs.Reset, w.packets.program.Filter} {
+	for _, program := range []*ebpf.Program{w.programs.FromOutside, w.programs.FromTarget, w.programs.Reset, w.packets.Load().program.Filter} {
 		stats, err := program.Stats()
 		if err != nil {
 			b.Fatal(err)
@@ -159,7 +159,7 @@ func BenchmarkStorm(b *testing.B) {
 		kernel += stats.Runtime
 		b.ReportMetric(float64(stats.Runtime.Nanoseconds())/float64(max(stats.RunCount, 1)), program.String()+"-ns/run")
 	}
-	counts, err := w.packets.program.Counts()
+	counts, err := w.packets.Load().program.Counts()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -216,14 +216,14 @@ func BenchmarkMessages(b *testing.B) {
 		}
 	}
 	ping(10)
-	before, err := w.packets.program.Filter.Stats()
+	before, err := w.packets.Load().program.Filter.Stats()
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.ResetTimer()
 	ping(b.N)
 	b.StopTimer()
-	after, err := w.packets.program.Filter.Stats()
+	after, err := w.packets.Load().program.Filter.Stats()
 	if err != nil {
 		b.Fatal(err)
 	}

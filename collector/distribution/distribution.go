@@ -16,6 +16,7 @@ import (
 	"github.com/beamprof/beamprof/collector/beam"
 	"github.com/beamprof/beamprof/collector/beam/memory"
 	"github.com/beamprof/beamprof/collector/sockets"
+	"github.com/beamprof/beamprof/internal/pace"
 )
 
 // Detail is how much is looked at.
@@ -105,10 +106,9 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 
 // Times between looks at the VM's list of nodes, and at the buffers.
 const (
-	lookInterval = 200 * time.Millisecond
+	lookInterval = 250 * time.Millisecond
 	restInterval = 500 * time.Millisecond // without probes: there are no buffers to be emptied
 	askInterval  = time.Second            // for the counts of sockets that are open
-	hearTimeout  = 10 * time.Millisecond
 	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
 )
 
@@ -128,13 +128,12 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	var failed error
 	asked := time.Now()
 	for ctx.Err() == nil && failed == nil {
-		next := time.Now().Add(lookInterval)
 		if s.probes == nil {
 			// The kernel tells of sockets of all processes that close: not one by one.
-			wait(ctx, time.Now().Add(restInterval))
-			failed = s.connections.hear(time.Now().Add(hearTimeout))
+			wait(ctx, pace.Next(restInterval))
+			failed = s.connections.hear(time.Now())
 		} else {
-			failed = errors.Join(s.probes.run(ctx, next, handle), s.connections.hear(time.Now().Add(hearTimeout)))
+			failed = errors.Join(s.probes.run(ctx, pace.Next(lookInterval), handle), s.connections.hear(time.Now()))
 		}
 		// A list that changed while it was read is whole the next time.
 		if errors.Is(s.connections.follow(false), memory.ErrExited) {

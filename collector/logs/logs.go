@@ -12,6 +12,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/beamprof/beamprof/internal/pace"
 )
 
 // How far back files are read when they are opened.
@@ -21,7 +23,7 @@ const (
 )
 
 // pollInterval is how often files are looked at.
-const pollInterval = 250 * time.Millisecond
+const pollInterval = 500 * time.Millisecond
 
 // Signal is a kind of line that tells of something.
 type Signal struct {
@@ -106,13 +108,14 @@ func (s *Session) Run(ctx context.Context) {
 		f.past(s.lines, s.start)
 	}
 	s.mutex.Unlock()
-	ticks := time.NewTicker(pollInterval)
-	defer ticks.Stop()
+	tick := time.NewTimer(0)
+	defer tick.Stop()
 	for done := false; !done; {
 		select {
 		case <-ctx.Done():
 			done = true
-		case <-ticks.C:
+		case <-tick.C:
+			tick.Reset(time.Until(pace.Next(pollInterval)))
 		}
 		s.mutex.Lock()
 		for _, f := range s.files {

@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf/perf"
 
 	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/internal/pace"
 )
 
 // ErrTargetExited says that the VM ended while it was sampled.
@@ -137,7 +138,7 @@ func (s *Sampler) loop(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.wake)()
 	checked := time.Now()
 	for interval := firstInterval; ctx.Err() == nil; interval = min(2*interval, readInterval) {
-		if err := s.batch(time.Now().Add(interval)); err != nil {
+		if err := s.batch(pace.Next(interval)); err != nil {
 			return err
 		}
 		s.serve()

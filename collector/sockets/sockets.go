@@ -192,8 +192,19 @@ func (n *Namespace) ask(family uint8, flags netlink.HeaderFlags, id ID, states u
 	return parseSockets(messages), nil
 }
 
-// Closed returns the sockets that went away until a time.
+// heardTimeout bounds the wait for a message that was there.
+const heardTimeout = 10 * time.Millisecond
+
+// Closed returns sockets that went away, as soon as it hears of any, or none when
+// it has not until a time. It may be called until it returns none.
 func (n *Namespace) Closed(until time.Time) ([]Socket, error) {
+	if !until.After(time.Now()) {
+		// The connection asks the kernel only before a deadline.
+		if heard, err := n.heard(); !heard || err != nil {
+			return nil, err
+		}
+		until = time.Now().Add(heardTimeout)
+	}
 	if err := n.destroyed.SetReadDeadline(until); err != nil {
 		return nil, err
 	}
@@ -202,6 +213,23 @@ func (n *Namespace) Closed(until time.Time) ([]Socket, error) {
 		return nil, nil
 	}
 	return parseSockets(messages), err
+}
+
+// heard tells whether there is a message about sockets that went away, or an error.
+func (n *Namespace) heard() (bool, error) {
+	raw, err := n.destroyed.SyscallConn()
+	if err != nil {
+		return false, err
+	}
+	var count int
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		count, failed = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	})
+	if errors.Is(failed, unix.EINTR) {
+		failed = nil
+	}
+	return count > 0, errors.Join(err, failed)
 }
 
 // parseSockets reads struct inet_diag_msg and the attributes behind it.
