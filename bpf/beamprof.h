@@ -27,6 +27,18 @@ static __always_inline __u64 *word_at(void *bytes, __u64 at)
 	return (__u64 *)((char *)bytes + at);
 }
 
+/* Returns 1 for 0 and 0 for all else, without a branch, and so that neither the
+ * compiler nor a verifier makes one of it. */
+static __always_inline __u64 is_zero(__u64 value)
+{
+	__u64 not_zero = ~((value - 1) & ~value);
+
+	opaque(not_zero);
+	value = (not_zero >> 63) ^ 1;
+	opaque(value);
+	return value;
+}
+
 /* Register sets as the kernel lays out its struct pt_regs.
  * x86: arch/x86/include/asm/ptrace.h; arm64: struct user_pt_regs in
  * arch/arm64/include/uapi/asm/ptrace.h, the first member of its pt_regs. */

@@ -51,12 +51,12 @@ static __always_inline int arguments_7_8(struct registers *r, __u64 *both)
 #define RECENT_MAX 2048    /* of the heap, what was made last; keep a power of two */
 #define STACK_MAX 2048     /* of the Erlang stack, at its root and at its top */
 #define MESSAGE_MAX 1024   /* of a message received */
-#define ATOMS_MAX 64       /* numbered atoms of a message received */
+#define ATOMS_MAX 32       /* numbered atoms of a message received: its head has the first ones */
 #define BUFFERS_MAX 32     /* packets of a message sent whose sizes are added up */
 #define TERM_WORDS 6       /* a tuple's header and its first elements, or a list cell */
 #define ARGUMENTS_MAX 4    /* of what is spawned */
 #define ROOT_WORDS 24      /* of the stack at its root, that may point to a request */
-#define REQUEST_MAX 8      /* of these, those that are looked at */
+#define REQUEST_MAX 8      /* of these, those that are looked at; keep a power of two */
 #define MEMO_SLOTS 64      /* atoms of a connection that are remembered; keep a power of two */
 #define DATA_MAX 8192      /* payload without slack; keep a power of two */
 
@@ -193,6 +193,7 @@ struct message_record {
 	__u64 process[PROCESS_SIZE / 8];
 	struct memo none;
 	__u64 saved[16]; /* registers */
+	__u64 request[REQUEST_MAX]; /* words that may point to it */
 	volatile __u64 unfollowed; /* a value in memory, which the verifier does not follow */
 	__u64 busy;
 };
@@ -459,24 +460,30 @@ static __always_inline int is_wrapper(const struct heap_term *term)
 }
 
 /* Copies what the words at the root of the stack point to, and what is in that:
- * the request that the process handles is there, if it is a server. */
+ * the request that the process handles is there, if it is a server. The words are
+ * looked for first, in a loop of their own, which the verifier walks often. */
 static __always_inline void copy_request(struct message_record *r)
 {
-	__u64 at, word;
+	__u64 at, word, n;
 	struct heap_term *term;
 	int i;
 
 	r->unfollowed = 0;
 	for (i = 2; i < ROOT_WORDS; i++) {
-		if (i * 8 > r->h.root_length)
+		n = r->unfollowed;
+		if (i * 8 > r->h.root_length || n >= REQUEST_MAX)
 			break;
 		at = r->h.root_length - i * 8;
 		masked(at, DATA_MAX - 8);
 		word = *word_at(r->data, at);
-		if ((word & 3) != TAG_BOXED || r->unfollowed >= REQUEST_MAX)
-			continue;
-		r->unfollowed++;
-		term = copy_term(r, word);
+		masked(n, REQUEST_MAX - 1);
+		r->request[n] = word;
+		r->unfollowed += is_zero((word & 3) ^ TAG_BOXED);
+	}
+	for (i = 0; i < REQUEST_MAX; i++) {
+		if (i >= r->unfollowed)
+			break;
+		term = copy_term(r, r->request[i]);
 		if (!is_wrapper(term))
 			continue;
 		copy_term(r, element(term, 2));

@@ -24,7 +24,7 @@ const (
 // Limits of what the probes copy, as in distribution.bpf.c.
 const (
 	MessageMax = 1024 // bytes of a message received
-	AtomsMax   = 64   // numbered atoms of one
+	AtomsMax   = 32   // numbered atoms of one
 )
 
 // Traffic is what went over one connection in one direction, counted exactly.

@@ -99,6 +99,7 @@ type distributionMessageRecord struct {
 	Process      [64]uint64
 	None         distributionMemo
 	Saved        [16]uint64
+	Request      [8]uint64
 	Unfollowed   uint64
 	Busy         uint64
 }

@@ -375,18 +375,6 @@ static __always_inline void read_identity(struct record *r, const struct target 
 	}
 }
 
-/* Returns 1 for 0 and 0 for all else, without a branch, and so that neither the
- * compiler nor a verifier makes one of it. */
-static __always_inline __u64 is_zero(__u64 value)
-{
-	__u64 not_zero = ~((value - 1) & ~value);
-
-	opaque(not_zero);
-	value = (not_zero >> 63) ^ 1;
-	opaque(value);
-	return value;
-}
-
 /* Copies what a term points to, if it is a tuple that is not empty, or the cell
  * of a list that begins with one. There are few branches on purpose: the verifier
  * walks each one in every round of the loops around this. What cannot be
