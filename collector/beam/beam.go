@@ -16,10 +16,10 @@ import (
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/collector/beam/jit"
 	"github.com/beamprof/beamprof/collector/beam/memory"
+	"github.com/beamprof/beamprof/collector/ordered"
 )
 
 // Target is a VM to be profiled. It is made by Attach, and all that depends on
@@ -159,11 +159,7 @@ func (t *Target) readCode() error {
 
 // RefreshCode takes in the code that was loaded and removed since the last time.
 func (t *Target) RefreshCode() error {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return fmt.Errorf("read the clock: %w", err)
-	}
-	_, err := t.Code.Refresh(uint64(now.Nano()))
+	_, err := t.Code.Refresh(ordered.Now())
 	if err != nil && !errors.Is(err, jit.ErrIncomplete) {
 		return fmt.Errorf("read the VM's code: %w", err)
 	}

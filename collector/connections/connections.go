@@ -20,9 +20,9 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/perf"
-	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/ordered"
 	"github.com/beamprof/beamprof/internal/pace"
 )
 
@@ -64,7 +64,7 @@ type Session struct {
 	packets   atomic.Pointer[packets] // nil if it is not looked at what clients say, or if the VM does not listen yet
 	detail    Detail
 	noSpeech  atomic.Pointer[error] // why it is not looked at what clients say, if it should be
-	pending   pending
+	pending   ordered.Records
 	malformed atomic.Uint64
 }
 
@@ -190,9 +190,9 @@ func (s *Session) read(until time.Time, handle func(Event)) error {
 			return nil // the last look follows
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// All that was written before the deadline is read.
-			limit := now() - uint64(time.Since(until)) - uint64(overtaking)
+			limit := ordered.SafeUntil(until)
 			if s.settings.Net == 0 {
-				limit = ^uint64(0)
+				limit = ordered.All
 			}
 			s.handle(limit, handle)
 			return nil
@@ -204,24 +204,27 @@ func (s *Session) read(until time.Time, handle func(Event)) error {
 		if record.LostSamples > 0 { // counted by the kernel side
 			continue
 		}
-		if !s.pending.add(record.RawSample) {
+		if !s.pending.Add(record.RawSample) {
 			s.malformed.Add(1)
 		}
-		if len(s.pending) >= maxPending {
-			s.handle(^uint64(0), handle)
+		if s.pending.Bytes() >= maxPending {
+			s.handle(ordered.All, handle)
 		}
 	}
 }
 
-func (s *Session) handle(limit uint64, handle func(Event)) {
-	s.pending.flush(limit, func(r *record) { s.table.add(r, handle) })
-}
+// maxPending is when records are handled before it is time, in bytes.
+const maxPending = 8 << 20
 
-// now is CLOCK_MONOTONIC in nanoseconds.
-func now() uint64 {
-	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // cannot fail
-	return uint64(t.Nano())
+func (s *Session) handle(limit uint64, handle func(Event)) {
+	s.pending.Flush(limit, func(raw []byte) {
+		var r record
+		if r.parse(raw) {
+			s.table.add(&r, handle)
+		} else {
+			s.malformed.Add(1)
+		}
+	})
 }
 
 // Totals returns what was counted for each listener, also those that nobody

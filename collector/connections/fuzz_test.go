@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/ordered"
 )
 
 // bytesOf returns a record as the kernel side writes it.
@@ -35,7 +36,7 @@ func FuzzRecords(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		table := newTable(&listeners{byNumber: map[uint32]*Listener{0: {}}})
-		var p pending
+		var p ordered.Records
 		for _, raw := range [][]byte{bytesOf(opened, recordSize), first, second, bytesOf(closed, recordSize)} {
 			if len(raw) >= 4 && binary.NativeEndian.Uint32(raw) == bpf.RecordConnection && len(raw) >= recordSize {
 				raw = slices.Clone(raw)
@@ -43,10 +44,14 @@ func FuzzRecords(f *testing.F) {
 					raw[4] = bpf.ConnectionOpened
 				}
 			}
-			p.add(raw)
+			p.Add(raw)
 		}
 		var last uint64
-		p.flush(^uint64(0), func(r *record) {
+		p.Flush(ordered.All, func(raw []byte) {
+			r := &record{}
+			if !r.parse(raw) {
+				return
+			}
 			if r.Time < last {
 				t.Fatal("not in the order of their times")
 			}
@@ -60,33 +65,17 @@ func FuzzRecords(f *testing.F) {
 				}
 			})
 		})
-		if len(p) > 0 || len(table.open) > 2 || len(table.early) > 2 {
-			t.Errorf("%d records, %d connections and %d words are left", len(p), len(table.open), len(table.early))
+		if p.Len() > 0 || len(table.open) > 2 || len(table.early) > 2 {
+			t.Errorf("%d records, %d connections and %d words are left", p.Len(), len(table.open), len(table.early))
 		}
 	})
 }
 
-// Records are handled in the order of their times, and not before none can come
-// that is older.
-func TestPending(t *testing.T) {
-	var p pending
-	at := func(time uint64) []byte {
-		return bytesOf(bpf.ConnectionRecord{Type: bpf.RecordConnection, Time: time}, recordSize)
-	}
-	var got []uint64
-	handle := func(r *record) { got = append(got, r.Time) }
-	for _, time := range []uint64{30, 10, 50, 20} {
-		if !p.add(at(time)) {
-			t.Fatal("refused")
+func TestMalformedRecords(t *testing.T) {
+	for _, raw := range [][]byte{nil, bytesOf(bpf.ConnectionRecord{Type: bpf.RecordConnection}, recordSize-1), make([]byte, 200)} {
+		var r record
+		if r.parse(raw) {
+			t.Errorf("%d bytes that are no record were taken for one", len(raw))
 		}
-	}
-	p.flush(30, handle)
-	p.add(at(40))
-	p.flush(60, handle)
-	if want := []uint64{10, 20, 30, 40, 50}; !slices.Equal(got, want) || len(p) > 0 {
-		t.Errorf("%v, want %v", got, want)
-	}
-	if p.add(nil) || p.add(at(1)[:recordSize-1]) || p.add(make([]byte, 200)) {
-		t.Error("no record was taken for one")
 	}
 }

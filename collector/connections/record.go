@@ -1,10 +1,7 @@
 package connections
 
 import (
-	"cmp"
 	"encoding/binary"
-	"slices"
-	"time"
 	"unsafe"
 
 	"github.com/beamprof/beamprof/bpf"
@@ -32,38 +29,4 @@ func (r *record) parse(raw []byte) bool {
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&r.ConnectionRecord)), recordSize), raw)
 	return true
-}
-
-// pending holds records until none can come that is older. Each CPU has a buffer
-// of its own; only together can they be put into the order of their times.
-type pending []record
-
-// maxPending is when records are handled before it is time.
-const maxPending = 1 << 16
-
-// overtaking is how long the kernel side takes at most from looking at the clock
-// until a record can be read.
-const overtaking = time.Millisecond
-
-func (p *pending) add(raw []byte) bool {
-	var r record
-	if !r.parse(raw) {
-		return false
-	}
-	*p = append(*p, r)
-	return true
-}
-
-// flush calls f for each record up to a time, in the order of their times, and
-// forgets them.
-func (p *pending) flush(limit uint64, f func(*record)) {
-	all := *p
-	slices.SortStableFunc(all, func(a, b record) int { return cmp.Compare(a.Time, b.Time) })
-	n := 0
-	for n < len(all) && all[n].Time <= limit {
-		f(&all[n])
-		n++
-	}
-	*p = all[:copy(all, all[n:])]
-	clear(all[len(*p):])
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/beamprof/beamprof/collector/ordered"
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
@@ -32,7 +33,7 @@ func BenchmarkDecode(b *testing.B) {
 				b.Fatal(err)
 			}
 			var records [][]byte
-			in.pending.flush(func(raw []byte) { records = append(records, slices.Clone(raw)) })
+			in.pending.Flush(ordered.All, func(raw []byte) { records = append(records, slices.Clone(raw)) })
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				in.decoder.decode(records[i%len(records)])

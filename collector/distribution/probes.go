@@ -15,6 +15,7 @@ import (
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/ordered"
 )
 
 // receivedFunction gets every packet from other nodes, after TLS.
@@ -39,7 +40,7 @@ type probes struct {
 	reader   *perf.Reader
 	decoder  *decoder
 	raw      perf.Record
-	pending  pending
+	pending  ordered.Records
 	budget   *budget
 	weights  *weights
 	resume   time.Time // when the probes may go in again
@@ -185,7 +186,7 @@ func (p *probes) run(ctx context.Context, until time.Time, handle func(*Message)
 		switch {
 		case !p.budget.spend(n, time.Now()):
 			err = p.interrupt(handle)
-		case len(p.pending.bytes) >= pendingBytes:
+		case p.pending.Bytes() >= pendingBytes:
 			err = p.flush(handle)
 		}
 		if err != nil {
@@ -206,7 +207,7 @@ func (p *probes) interrupt(handle func(*Message)) error {
 	for len(p.links) > 0 {
 		// Until they are out, messages go on coming.
 		n, err := p.read(context.Background(), time.Now().Add(5*time.Millisecond), maxUint64)
-		if err == nil && len(p.pending.bytes) >= pendingBytes {
+		if err == nil && p.pending.Bytes() >= pendingBytes {
 			err = p.flush(handle)
 		}
 		if err != nil {
@@ -233,6 +234,9 @@ func (p *probes) interrupt(handle func(*Message)) error {
 
 const maxUint64 = 1<<64 - 1
 
+// pendingBytes is when records are handled before it is time.
+const pendingBytes = 8 << 20
+
 // sleep waits, or until ctx is done.
 func sleep(ctx context.Context, wait time.Duration) {
 	select {
@@ -251,7 +255,7 @@ func (p *probes) end(handle func(*Message)) error {
 
 // read reads messages until a time, until ctx is done, or until there are so many.
 func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint64, err error) {
-	for n < most && ctx.Err() == nil && len(p.pending.bytes) < pendingBytes {
+	for n < most && ctx.Err() == nil && p.pending.Bytes() < pendingBytes {
 		p.reader.SetDeadline(until)
 		err := p.reader.ReadInto(&p.raw)
 		switch {
@@ -265,7 +269,7 @@ func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint
 		// What did not fit is counted by the kernel side.
 		n++
 		if p.raw.LostSamples == 0 {
-			p.pending.add(p.raw.RawSample)
+			p.pending.Add(p.raw.RawSample)
 		} else {
 			n += p.raw.LostSamples
 		}
@@ -273,7 +277,9 @@ func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint
 	return n, nil
 }
 
-// flush decodes and handles what was read, with the weights that it has now.
+// flush decodes and handles what was read, with the weights that it has now: they
+// go by what was counted until now, so it is all of it. In the order of their times
+// a reply comes behind the call, and the packets of a message one by one.
 func (p *probes) flush(handle func(*Message)) error {
 	traffic, err := p.programs.Traffic()
 	if err != nil {
@@ -303,11 +309,11 @@ func (p *probes) flush(handle func(*Message)) error {
 }
 
 func (p *probes) handleAll(handle func(*Message)) {
-	if len(p.pending.records) == 0 {
+	if p.pending.Len() == 0 {
 		return
 	}
 	_ = p.target.RefreshCode() // without it functions that were loaded just now have no names
-	p.pending.flush(func(raw []byte) {
+	p.pending.Flush(ordered.All, func(raw []byte) {
 		if m := p.decoder.decode(raw); m != nil {
 			p.handle(m, handle)
 		}

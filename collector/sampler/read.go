@@ -4,14 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"time"
 
 	"github.com/cilium/ebpf/perf"
-	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/ordered"
 )
 
 // batch reads records until the deadline, or until woken, and handles those that
@@ -23,7 +22,7 @@ func (s *Sampler) batch(deadline time.Time) error {
 		err := s.reader.ReadInto(&s.raw)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded): // all buffers were looked at since
-			s.flush(monotonic(deadline) - orderMargin)
+			s.flush(ordered.SafeUntil(deadline))
 			return nil
 		case errors.Is(err, perf.ErrFlushed):
 			deadline = time.Now()
@@ -36,54 +35,47 @@ func (s *Sampler) batch(deadline time.Time) error {
 		}
 		// What did not fit is counted by the kernel side too, once; see Source.count.
 		if s.raw.LostSamples == 0 {
-			s.pending.add(s.raw.RawSample)
+			s.pending.Add(s.raw.RawSample)
 		}
-		if s.pending.full() {
+		if s.pending.Bytes() >= pendingBytes {
 			if now := time.Now(); deadline.After(now) {
 				deadline = now
 				s.reader.SetDeadline(deadline)
 			}
 		}
-		if s.pending.tooFull() {
-			s.flush(math.MaxUint64)
+		if s.pending.Bytes() >= maxPending {
+			s.flush(ordered.All)
 		}
 	}
 }
 
-// orderMargin is how long a record may be under way from when its time was taken
-// to when it is in the buffer, in nanoseconds.
-const orderMargin = 10_000_000
+// What is held is handled soon if it is more than pendingBytes, and at once,
+// whatever the order, if it is more than maxPending.
+const (
+	pendingBytes = 4 << 20
+	maxPending   = 64 << 20
+)
 
 // rest reads what is there now, and handles all of it.
 func (s *Sampler) rest() error {
 	err := s.batch(time.Now())
-	s.flush(math.MaxUint64)
+	s.flush(ordered.All)
 	return err
-}
-
-// monotonic returns a time as nanoseconds of CLOCK_MONOTONIC, the clock of records.
-func monotonic(at time.Time) uint64 {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		panic(err) // there is no Linux without it
-	}
-	return uint64(now.Nano() - time.Since(at).Nanoseconds())
 }
 
 // flush handles the records up to a time, and keeps the others. Samples of
 // processes that are not named yet come last: by then another sample may have
 // told. Records of VMs that were removed meanwhile are dropped with them.
 func (s *Sampler) flush(until uint64) {
-	s.pending.sort()
-	records := s.pending.until(until)
+	records := s.pending.Until(until)
 	if len(records) == 0 {
 		return
 	}
 	s.refreshCode(records)
 	late := s.late[:0]
-	for _, p := range records {
-		if !s.handleRecord(p, false) {
-			late = append(late, p)
+	for _, r := range records {
+		if !s.handleRecord(r.Bytes, false) {
+			late = append(late, r)
 		}
 	}
 	for _, source := range s.sources {
@@ -91,25 +83,25 @@ func (s *Sampler) flush(until uint64) {
 			source.decoder.frames.forgetJIT()
 		}
 	}
-	for _, p := range late {
-		s.handleRecord(p, true)
+	for _, r := range late {
+		s.handleRecord(r.Bytes, true)
 	}
 	s.late = late
-	s.pending.drop(len(records))
+	s.pending.Drop(len(records))
 }
 
 // refreshCode takes in the code that came or went during the batch: one look is
 // enough, as what is known afterwards knows its time.
-func (s *Sampler) refreshCode(records []pendingRecord) {
-	for _, p := range records {
-		raw := s.pending.bytes[p.from:p.to]
+func (s *Sampler) refreshCode(records []ordered.Record) {
+	for _, r := range records {
+		raw := r.Bytes
 		if recordType(raw) == bpf.RecordCode {
 			if source := s.sources[binary.NativeEndian.Uint32(raw[4:])]; source != nil {
 				source.codeEvent(raw)
 			}
 		}
 	}
-	newest := records[len(records)-1].time
+	newest := records[len(records)-1].Time
 	for _, source := range s.sources {
 		source.looked, source.codeChanged = false, len(source.codeEvents) > 0
 		switch {
@@ -124,8 +116,7 @@ func (s *Sampler) refreshCode(records []pendingRecord) {
 
 // handleRecord handles one record. Unless it is the last chance, it reports false
 // if the record is to be handled once more, when all others are.
-func (s *Sampler) handleRecord(p pendingRecord, last bool) bool {
-	raw := s.pending.bytes[p.from:p.to]
+func (s *Sampler) handleRecord(raw []byte, last bool) bool {
 	switch recordType(raw) {
 	case bpf.RecordCode: // what has an address is another function from here on
 		if source := s.sources[binary.NativeEndian.Uint32(raw[4:])]; source != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/cilium/ebpf/perf"
 
 	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/ordered"
 	"github.com/beamprof/beamprof/internal/pace"
 )
 
@@ -48,8 +49,8 @@ type Sampler struct {
 	// Of the goroutine that runs.
 	reader  *perf.Reader
 	raw     perf.Record
-	pending pending
-	late    []pendingRecord // of pending: samples of processes without a name, and changes of code
+	pending ordered.Records
+	late    []ordered.Record // of pending: samples of processes without a name, and changes of code
 	record  record
 	flushed uint64 // time of the newest record handled
 }
