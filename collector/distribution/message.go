@@ -8,6 +8,7 @@ import (
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/ordered"
 	"github.com/beamprof/beamprof/collector/sampler"
 )
 
@@ -94,6 +95,31 @@ func newCache[K comparable, V any](size int) *lru.Cache[K, V] {
 	return cache
 }
 
+// count counts what records are copies of.
+func (d *decoder) count(records []ordered.Record) map[carrier]copies {
+	all := map[carrier]copies{}
+	r := &d.record
+	for _, one := range records {
+		if r.parse(one.Bytes) != nil {
+			continue
+		}
+		key := carrier{connectionKey{r.Entry, r.Connection}, r.Type == bpf.RecordReceived}
+		n := all[key]
+		switch {
+		case !key.received:
+			n.packets += min(r.Fragment, maxFragments)
+			n.messages++
+		case r.further():
+			n.packets++
+		default:
+			n.packets++
+			n.messages++
+		}
+		all[key] = n
+	}
+	return all
+}
+
 // decode turns a record into a message, or nil if it is only a part of one.
 func (d *decoder) decode(raw []byte) *Message {
 	if err := d.record.parse(raw); err != nil {
@@ -105,7 +131,7 @@ func (d *decoder) decode(raw []byte) *Message {
 		return d.sent(r)
 	}
 	key := sequence{r.Entry, r.Connection, r.Sequence}
-	if len(r.data) == 0 && r.Sequence != 0 { // a further packet
+	if r.further() {
 		m := d.open[key]
 		if m == nil {
 			return nil // its first one was not copied

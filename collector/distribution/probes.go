@@ -291,7 +291,10 @@ func (p *probes) flush(handle func(*Message)) error {
 	}
 	// A list that changed while it was read is whole the next time.
 	vm, _ := p.target.Connections()
-	p.weights.look(vm, traffic, counters.OutputFailed-p.counters.OutputFailed, func(atom uint64) string {
+	if counters.OutputFailed > p.counters.OutputFailed {
+		p.weights.lost()
+	}
+	p.weights.look(vm, traffic, p.decoder.count(p.pending.Until(ordered.All)), func(atom uint64) string {
 		name, _ := p.target.Atom(atom)
 		return name
 	})

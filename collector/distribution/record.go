@@ -20,6 +20,11 @@ const messageHeadSize = int(unsafe.Sizeof(bpf.Message{}))
 
 var errRecord = errors.New("a record of the distribution's probes that makes no sense")
 
+// further tells whether it is of a packet that is not the first of its message.
+func (r *record) further() bool {
+	return r.Type == bpf.RecordReceived && len(r.data) == 0 && r.Sequence != 0
+}
+
 // parse reads a record; its parts are those of raw.
 func (r *record) parse(raw []byte) error {
 	atoms := r.atoms[:0]

@@ -20,12 +20,16 @@ type carried struct {
 	packets   uint64  // as the VM counts since, at the last look
 	listed    bool    // by the VM, at the last look
 	probed    uint64  // as the probes count, at the last look
-	messages  uint64  // likewise
 	counted   uint64  // packets, by whichever way of counting
+	seen      uint64  // messages of which copies came
 	owed      float64 // packets for which no message stands yet; below 0 if more do
 	estimated float64 // messages that went by, probed or not
-	weight    float64 // of the messages probed since the last look but one
+	weight    float64 // of the messages seen between the last two looks
 }
+
+// copies are the packets and messages of which copies came. They are not what
+// the probes count meanwhile: copies are read a little later, and may be lost.
+type copies struct{ packets, messages uint64 }
 
 // weights tells for how many messages one that was probed stands, where the
 // probes are in the VM for a part of the time only: the VM itself counts the
@@ -37,12 +41,12 @@ type carried struct {
 // and nothing at the border is counted by neither or by both.
 type weights struct {
 	carried map[carrier]*carried
-	gap     bool    // the probes were out of the VM since the last look
-	sparse  bool    // they were, at some time
-	left    float64 // of the copies since the last look but one, those that were not lost
+	gap     bool // the probes were out of the VM since the last look
+	sparse  bool // they were, at some time
+	lossy   bool // copies were lost
 }
 
-func newWeights() *weights { return &weights{carried: map[carrier]*carried{}, left: 1} }
+func newWeights() *weights { return &weights{carried: map[carrier]*carried{}} }
 
 func (w *weights) get(key carrier) *carried {
 	c := w.carried[key]
@@ -71,10 +75,12 @@ func (w *weights) vmCounts(vm []beam.Connection, f func(*carried, uint64)) {
 // interrupted notes that the probes are out of the VM.
 func (w *weights) interrupted() { w.gap, w.sparse = true, true }
 
-// look takes the counts of the VM and of the probes, and sets the weights of
-// what was probed since the last look. lost is how many copies of it were lost:
-// what is left stands for them, too.
-func (w *weights) look(vm []beam.Connection, probes []bpf.Traffic, lost uint64, name func(uint64) string) {
+// lost notes that copies were lost: what is left stands for them, too.
+func (w *weights) lost() { w.lossy = true }
+
+// look takes the counts of the VM and of the probes, and sets the weights of what
+// was seen since the last look.
+func (w *weights) look(vm []beam.Connection, probes []bpf.Traffic, seen map[carrier]copies, name func(uint64) string) {
 	for _, c := range w.carried {
 		c.listed = false
 	}
@@ -85,36 +91,34 @@ func (w *weights) look(vm []beam.Connection, probes []bpf.Traffic, lost uint64, 
 			c.counted = c.packets
 		}
 	})
-	var copies uint64
 	for _, one := range probes {
 		c := w.get(carrier{connectionKey{one.Entry, one.Connection}, one.Received})
-		packets, messages := one.Packets-min(c.probed, one.Packets), one.Messages-min(c.messages, one.Messages)
-		c.probed, c.messages, c.weight = one.Packets, one.Messages, 1
+		packets := one.Packets - min(c.probed, one.Packets)
+		c.probed = one.Packets
 		if c.node == "" {
 			c.node = name(one.Node)
-		}
-		copies += messages
-		if packets == 0 {
-			continue
 		}
 		if !w.gap || !c.listed {
 			c.owed += float64(packets)
 			c.counted += packets
 		}
-		c.weight = max(c.owed/float64(packets), 1)
-		c.estimated += c.weight * float64(messages)
-		c.owed -= c.weight * float64(packets)
 	}
-	w.left = 1
-	if lost < copies {
-		w.left = float64(copies-lost) / float64(copies)
+	for key, n := range seen {
+		c := w.get(key)
+		c.weight = 1
+		if (w.sparse || w.lossy) && n.packets > 0 {
+			c.weight = max(c.owed/float64(n.packets), 1)
+		}
+		c.seen += n.messages
+		c.estimated += c.weight * float64(n.messages)
+		c.owed -= c.weight * float64(n.packets)
 	}
 }
 
 // of returns what a message of a connection stands for.
 func (w *weights) of(key carrier) float64 {
 	if c := w.carried[key]; c != nil {
-		return c.weight / w.left
+		return c.weight
 	}
 	return 1
 }
@@ -151,7 +155,7 @@ func (w *weights) every() uint32 {
 	var all, probed float64
 	for _, c := range w.carried {
 		all += c.estimated + c.owed
-		probed += float64(c.messages)
+		probed += float64(c.seen)
 	}
 	if probed == 0 {
 		return 1
