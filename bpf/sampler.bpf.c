@@ -375,10 +375,20 @@ static __always_inline void read_identity(struct record *r, const struct target 
 	}
 }
 
+/* Tells whether the collector moved what a term points to: where it is now stands
+ * in place of a tuple's header, or behind a 0 in place of a list's head. */
+static __always_inline __u64 was_moved(__u64 word, __u64 first)
+{
+	__u64 boxed = is_zero((word & 3) ^ TAG_BOXED);
+
+	return boxed * is_zero((first & 3) ^ TAG_BOXED) + (boxed ^ 1) * is_zero(first);
+}
+
 /* Copies what a term points to, if it is a tuple that is not empty, or the cell
- * of a list that begins with one. There are few branches on purpose: the verifier
- * walks each one in every round of the loops around this. What cannot be
- * read is counted: such a word is no term, or not in use. */
+ * of a list that begins with one, or was moved and may be one of these. There are
+ * few branches on purpose: the verifier walks each one in every round of the loops
+ * around this. What cannot be read is counted: such a word is no term, or not in
+ * use. */
 static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 {
 	__u64 at = r->h.payload, first, room, failed, tuple, cell, size;
@@ -397,9 +407,9 @@ static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 	term->term += (word - term->term) * room; /* without room it is in use */
 	first = term->words[0];
 	/* the header of a tuple has the tag 0 below its arity */
-	tuple = is_zero(((word & 3) ^ TAG_BOXED) | (first & 0x3f) | (((first >> 6) - 1) >> ARITY_BITS) | (room ^ 1) | failed);
-	cell = is_zero(((word & 3) ^ TAG_LIST) | ((first & 3) ^ TAG_BOXED) | (room ^ 1) | failed);
-	r->h.payload += (tuple + cell) * sizeof(*term);
+	tuple = is_zero(((word & 3) ^ TAG_BOXED) | (first & 0x3f) | (((first >> 6) - 1) >> ARITY_BITS));
+	cell = is_zero(((word & 3) ^ TAG_LIST) | ((first & 3) ^ TAG_BOXED));
+	r->h.payload += (tuple + cell + was_moved(word, first)) * is_zero((room ^ 1) | failed) * sizeof(*term);
 	r->work.unreadable += failed >> 63;
 }
 
@@ -443,6 +453,10 @@ static __always_inline int copy_nested(struct record *r)
 		w->nested = at + sizeof(struct term);
 		masked(at, DATA_MAX - 8);
 		term = (struct term *)&r->data[at];
+		if (was_moved(term->term, term->words[0])) {
+			list = is_zero((term->term & 3) ^ TAG_LIST);
+			bpf_probe_read_user(term->words, sizeof(term->words), POINTER(term->words[list]));
+		}
 		/* {call, From}, {'$gen_call', From, Request}, [{Type, Content} | _] */
 		arity = term->words[0] >> 6;
 		list = is_zero((term->term & 3) ^ TAG_LIST);

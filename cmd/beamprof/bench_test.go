@@ -23,11 +23,11 @@ import (
 
 // The benchmarks run the program itself, and perf as the yardstick, on a VM with
 // two schedulers that never rest and with the code of a large application.
-// benchmarkTime is how long each run profiles, targetTime the same where the
-// target is what is measured, of which many runs are needed.
+// benchmarkTime is how long each run profiles, aloneTime how long the target is
+// left alone before and after.
 const (
 	benchmarkTime = 30 * time.Second
-	targetTime    = 20 * time.Second
+	aloneTime     = 15 * time.Second
 )
 
 // profiler is a program that profiles a process for a while into a directory.
@@ -220,29 +220,30 @@ func median(values []float64) float64 {
 }
 
 // BenchmarkTarget measures what being profiled takes from the target: its work per
-// second while a profiler runs, from start to exit, by that without one right
-// before or after. The order is random. Six rounds take six minutes.
+// second while a profiler runs, from start to exit, by the mean of that right
+// before and right after, as machines that are shared get faster and slower by
+// more than what is looked for. The order is random. Six rounds take nine minutes.
 func BenchmarkTarget(b *testing.B) {
 	testsupport.RequireBPF(b)
 	vm := benchload.Large.Start(b, 2)
-	all := profilers(b, targetTime)
+	all := profilers(b, benchmarkTime)
+	rate := func(f func()) float64 {
+		before := benchload.Counted(b, vm)
+		f()
+		return benchload.Counted(b, vm).Since(before)
+	}
+	alone := func() float64 { return rate(func() { time.Sleep(aloneTime) }) }
 	ratios := map[string][]float64{}
-	for round := 1; b.Loop(); round++ {
-		rates := map[string]float64{}
-		for _, i := range rand.Perm(len(all) + 1) {
-			before := benchload.Counted(b, vm)
-			if i == len(all) {
-				time.Sleep(targetTime)
-				rates["nothing"] = benchload.Counted(b, vm).Since(before)
-				continue
-			}
-			all[i].run(b, vm.PID)
-			rates[all[i].name] = benchload.Counted(b, vm).Since(before)
+	for b.Loop() {
+		before := alone()
+		for _, i := range rand.Perm(len(all)) {
+			profiled := rate(func() { all[i].run(b, vm.PID) })
+			after := alone()
+			ratio := profiled / ((before + after) / 2)
+			ratios[all[i].name] = append(ratios[all[i].name], ratio)
+			b.Logf("%s: %.3f (%.0f, and %.0f and %.0f without)", all[i].name, ratio, profiled, before, after)
+			before = after
 		}
-		for _, p := range all {
-			ratios[p.name] = append(ratios[p.name], rates[p.name]/rates["nothing"])
-		}
-		b.Logf("round %d: work per second: %v", round, rates)
 	}
 	b.ReportMetric(0, "ns/op")
 	for name, values := range ratios {

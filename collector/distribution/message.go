@@ -264,6 +264,9 @@ func (d *decoder) name(m *Message, control, content term) {
 			if m.Received {
 				d.spawns.request(question{m.Node, control.element(2).ref}, destination)
 			}
+			if m.Request != "" {
+				d.ask(m, control.element(2).ref)
+			}
 		}
 		return
 	}
@@ -272,6 +275,15 @@ func (d *decoder) name(m *Message, control, content term) {
 	}
 	m.Destination = d.destination(to, m.Received)
 	switch o.name { // the others carry reasons of exits
+	case "monitor_p_exit":
+		content = control.element(5)
+		fallthrough
+	case "payload_monitor_p_exit":
+		if isResult(content) {
+			m.RequestType = "reply"
+			d.reply(m, control.element(4).ref)
+		}
+		return
 	case "send", "send_tt", "reg_send", "reg_send_tt", "send_sender", "send_sender_tt", "alias_send", "alias_send_tt", "altact_sig_send":
 		m.RequestType, m.Request = describe(content)
 	}

@@ -212,6 +212,34 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// The result of what is called on another node comes as the reason that a process
+// exits with. It is named by what was called, whatever became of it.
+func TestResultsOfCalls(t *testing.T) {
+	testsupport.RequireBPF(t)
+	p := startTraffic(t, testsupport.Options{})
+	p.connect(t)
+	s := run(t, p, Options{Detail: Full})
+	const calls = `[erpc:call('%[1]s', lists, seq, [1, 5]) || _ <- lists:seq(1, %[2]d)], [{badrpc, _} = rpc:call('%[1]s', erlang, hd, [[]]) || _ <- lists:seq(1, %[2]d)], traffic:wait('%[1]s')`
+	p.a.Eval(t, fmt.Sprintf(calls, p.b.Node, 50))
+	p.b.Eval(t, fmt.Sprintf(calls, p.a.Node, 70))
+	got := groups(s.end(t))
+	for want, n := range map[group]float64{
+		{true, "payload_monitor_p_exit", "beamprof_evaluator", "reply", "apply lists:seq"}: 50,
+		{true, "payload_monitor_p_exit", "beamprof_evaluator", "reply", "apply erlang:hd"}: 50,
+		{false, "payload_monitor_p_exit", OtherProcess, "reply", "apply lists:seq"}:        70,
+		{false, "payload_monitor_p_exit", OtherProcess, "reply", "apply erlang:hd"}:        70,
+	} {
+		if g := got[want]; g == nil || g[0] != n {
+			t.Errorf("%+v: %v, not %g", want, g, n)
+		}
+	}
+	if t.Failed() {
+		for g, n := range got {
+			t.Logf("%+v: %v", g, *n)
+		}
+	}
+}
+
 // checkSums compares the sums of the messages with the totals.
 func checkSums(t *testing.T, total Total, messages []Message, plain bool) {
 	t.Helper()

@@ -41,6 +41,14 @@ func isReply(t term) bool {
 	return t.kind == termReference || t.kind == termList && len(t.elements) > 0 && t.elements[0].isAtom("alias")
 }
 
+// isResult tells whether the reason that a process exits with is the result of
+// what erpc applied in it (erpc:execute_call/4, OTP 23 to 28). The monitor that
+// brings it has the reference of the request to spawn the process.
+func isResult(reason term) bool {
+	return (reason.isTuple(3) || reason.isTuple(4)) && reason.element(1).kind == termReference &&
+		isAny(reason.element(2), "return", "throw", "exit", "error")
+}
+
 // tag returns the tag of a request: an atom, or the first one of a tuple; and of
 // {apply, Module, Function, Arguments} and its like the function.
 func tag(request term) string {

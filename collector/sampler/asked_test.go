@@ -82,8 +82,8 @@ func TestWhoAsked(t *testing.T) {
 	} {
 		t.Run(behaviour, func(t *testing.T) { all.add(testBehaviour(t, behaviour)) })
 	}
-	if all.share() < 0.99 {
-		t.Errorf("%.2f%% of %d samples say what was asked and who asked, want 99%%", 100*all.share(), all.samples)
+	if all.share() < 0.995 {
+		t.Errorf("%.2f%% of %d samples say what was asked and who asked, want 99.5%%", 100*all.share(), all.samples)
 	}
 }
 
@@ -113,8 +113,7 @@ func testBehaviour(t *testing.T, behaviour string, flags ...string) askedTotal {
 }
 
 // checkAsked checks the samples of a server that are inside of its callbacks. While
-// the collector moves a request it cannot always be read; with a debugged server
-// that is 0.7 % of the samples, and so few scatter: one server is allowed 2 %.
+// the collector moves a request it cannot always be read.
 func checkAsked(t *testing.T, samples []captured, server string, who map[string]string) askedTotal {
 	t.Helper()
 	shares := map[string]*askedShare{}
@@ -155,8 +154,8 @@ func checkAsked(t *testing.T, samples []captured, server string, who map[string]
 	if all.samples < 500 {
 		t.Errorf("only %d samples are inside of callbacks", all.samples)
 	}
-	if all.share() < 0.98 {
-		t.Errorf("%.2f%% of %d samples say what was asked and who asked, want 98%%", 100*all.share(), all.samples)
+	if all.share() < 0.99 {
+		t.Errorf("%.2f%% of %d samples say what was asked and who asked, want 99%%", 100*all.share(), all.samples)
 	}
 	for name, share := range shares {
 		if share.request < share.samples || share.caller < share.samples {
