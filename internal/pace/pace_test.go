@@ -13,7 +13,7 @@ func TestNext(t *testing.T) {
 			if !next.After(now) {
 				t.Fatalf("next look %v ago", now.Sub(next))
 			}
-			if wait := next.Sub(time.Now()); wait > interval {
+			if wait := time.Until(next); wait > interval {
 				t.Fatalf("next look in %v, at intervals of %v", wait, interval)
 			}
 			if off := next.Sub(start) % interval; off != 0 {
