@@ -216,23 +216,16 @@ func (t *tables) addCode(stack []*collector.Frame, time uint64) {
 	}
 }
 
-// erlangLeaf returns the first Erlang frame that is a function; fragments that
-// all Erlang code shares (global::call_light_bif_shared) do not tell whose
-// time it is, so they count only if nothing else is there.
+// erlangLeaf returns the first Erlang frame that is a function, or nil: fragments
+// that all Erlang code shares do not tell whose time it is. Where nothing else is
+// there it is the VM's, as in its scheduler's loop (global::process_main).
 func erlangLeaf(stack []*collector.Frame) *collector.Frame {
-	var fragment *collector.Frame
 	for _, frame := range stack {
-		if frame.Kind != collector.FrameErlang {
-			continue
-		}
-		if !strings.HasPrefix(frame.Function, "global::") {
+		if frame.Kind == collector.FrameErlang && !strings.HasPrefix(frame.Function, "global::") {
 			return frame
 		}
-		if fragment == nil {
-			fragment = frame
-		}
 	}
-	return fragment
+	return nil
 }
 
 // add counts time for key, or instead of it if the table is full.
