@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -77,15 +77,21 @@ func always(b *testing.B, p *probes) (remove func()) {
 // cpu returns the CPU time that a VM has used.
 func cpu(b *testing.B, vm *testsupport.VM) time.Duration {
 	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", vm.PID))
-	if err != nil {
-		b.Fatal(err)
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", vm.PID))
+	if err != nil || len(threads) == 0 {
+		b.Fatalf("the threads of process %d: %v", vm.PID, err)
 	}
-	var user, system int64
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	fmt.Sscan(fields[11], &user)
-	fmt.Sscan(fields[12], &system)
-	return time.Duration(user+system) * 10 * time.Millisecond
+	var sum time.Duration
+	for _, thread := range threads {
+		stat, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it has ended
+		}
+		var running int64
+		fmt.Sscan(string(stat), &running)
+		sum += time.Duration(running)
+	}
+	return sum
 }
 
 // exchange sends n small casts from one node to the other and returns how long
@@ -97,31 +103,50 @@ func exchange(b *testing.B, from, to *testsupport.VM, n int) time.Duration {
 }
 
 // BenchmarkMessages measures what a message costs the VM that sends or receives
-// it, in CPU time: without a probe, with one that does nothing, and with all of
-// its details copied.
+// it, in CPU time: with probes that do nothing, and with all of its details
+// copied, each beside the same without probes, right after each other in random
+// order.
 func BenchmarkMessages(b *testing.B) {
 	testsupport.RequireBPF(b)
+	const messages = 100_000
 	p := startTraffic(b, testsupport.Options{Flags: []string{"+sbwt", "none"}})
 	p.connect(b)
-	in, err := newProbes(p.target, Full)
+	in, err := newProbes(p.target, Options{Detail: Full})
 	if err != nil {
 		b.Fatal(err)
 	}
 	defer in.close()
+	modes := []string{"off", "empty", "full"}
+	put := map[string]func(*testing.B, *probes) func(){"empty": emptyProbes, "full": always}
 	for direction, from := range []*testsupport.VM{p.a, p.b} {
 		to := []*testsupport.VM{p.b, p.a}[direction]
-		for name, put := range map[string]func(*testing.B, *probes) func(){"off": nil, "empty": emptyProbes, "full": always} {
-			b.Run(fmt.Sprintf("%s/%s", []string{"sent", "received"}[direction], name), func(b *testing.B) {
-				if put != nil {
-					defer put(b, in)()
+		b.Run([]string{"sent", "received"}[direction], func(b *testing.B) {
+			costs := map[string][]float64{}
+			for b.Loop() {
+				var round [3]float64
+				for _, i := range rand.Perm(len(modes)) {
+					remove := func() {}
+					if put[modes[i]] != nil {
+						remove = put[modes[i]](b, in)
+					}
+					before := cpu(b, p.a)
+					exchange(b, from, to, messages)
+					round[i] = float64((cpu(b, p.a) - before).Nanoseconds()) / messages
+					remove()
 				}
-				before := cpu(b, p.a)
-				exchange(b, from, to, b.N)
-				b.ReportMetric(float64((cpu(b, p.a)-before).Nanoseconds())/float64(b.N), "vm-ns/message")
-			})
-		}
+				costs["off"] = append(costs["off"], round[0])
+				for i := 1; i < len(modes); i++ {
+					costs[modes[i]] = append(costs[modes[i]], round[i]-round[0])
+				}
+			}
+			b.ReportMetric(0, "ns/op") // of so many messages
+			b.ReportMetric(median(costs["off"]), "vm-ns/message")
+			for _, mode := range modes[1:] {
+				b.ReportMetric(median(costs[mode]), mode+"-ns/message")
+				b.Logf("%s: %.0f more, %.0f to %.0f", mode, median(costs[mode]), slices.Min(costs[mode]), slices.Max(costs[mode]))
+			}
+		})
 	}
-	b.Logf("%d messages looked into", in.messages)
 }
 
 // BenchmarkPrograms measures what the probes' programs take for a message, as the
@@ -131,7 +156,7 @@ func BenchmarkPrograms(b *testing.B) {
 	testsupport.RequireBPF(b)
 	p := startTraffic(b, testsupport.Options{Flags: []string{"+sbwt", "none"}})
 	p.connect(b)
-	in, err := newProbes(p.target, Full)
+	in, err := newProbes(p.target, Options{Detail: Full})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -237,7 +262,7 @@ func median(values []float64) float64 {
 func throughput(b *testing.B, p pair, mode string, messages int) float64 {
 	switch mode {
 	case "empty":
-		probes, err := newProbes(p.target, Full)
+		probes, err := newProbes(p.target, Options{Detail: Full})
 		if err != nil {
 			b.Fatal(err)
 		}

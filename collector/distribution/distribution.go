@@ -31,7 +31,8 @@ const (
 
 // Options of a session.
 type Options struct {
-	Detail Detail
+	Detail     Detail
+	perfEvents bool // records take the way they take on kernels before 5.8
 }
 
 // Total is what went between the VM and one other node.
@@ -96,7 +97,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 	case target.NodeName() == "":
 		s.stats.Detail = Totals
 	case options.Detail != Totals:
-		if s.probes, err = newProbes(target, options.Detail); err != nil {
+		if s.probes, err = newProbes(target, options); err != nil {
 			s.probes = nil
 			s.stats.Detail, s.stats.NoMessages = Totals, err
 		}

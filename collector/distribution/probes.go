@@ -10,7 +10,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/perf"
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
@@ -21,25 +20,18 @@ import (
 // receivedFunction gets every packet from other nodes, after TLS.
 const receivedFunction = "erts_net_message"
 
-// Sizes of the output buffer of each CPU, in bytes: all of it, and how much is
-// read at once.
-const (
-	buffer    = 2 << 20
-	watermark = buffer / 16
-)
-
 // probes are the uprobes in one VM and what comes from them. They are in the VM
 // for as much of the time as the budget allows.
 type probes struct {
 	target   *beam.Target
-	site     site // where messages are sent
 	detail   Detail
+	sent     site // where messages are sent
+	received site // where they are received
 	programs *bpf.DistributionPrograms
 	links    []link.Link // none: the probes are not in the VM
 	closing  chan error  // of links that are on their way out; nil if none is
-	reader   *perf.Reader
+	output   output
 	decoder  *decoder
-	raw      perf.Record
 	pending  ordered.Records
 	budget   *budget
 	weights  *weights
@@ -51,13 +43,13 @@ type probes struct {
 }
 
 // newProbes loads the probes. They are hit by nothing before attach.
-func newProbes(target *beam.Target, detail Detail) (*probes, error) {
-	p := &probes{target: target, detail: detail, decoder: newDecoder(target), weights: newWeights()}
+func newProbes(target *beam.Target, options Options) (*probes, error) {
+	p := &probes{target: target, detail: options.Detail, decoder: newDecoder(target), weights: newWeights()}
 	var err error
-	if p.site, err = findSite(p.executable(), int32(target.Layout.Sending.Phase)); err != nil {
+	if p.sent, p.received, err = findSites(p.executable(), int32(target.Layout.Sending.Phase)); err != nil {
 		return nil, err
 	}
-	if p.programs, err = bpf.LoadDistribution(p.settings()); err != nil {
+	if p.programs, err = bpf.LoadDistribution(p.settings(), bpf.HaveRingBuffer() && !options.perfEvents); err != nil {
 		return nil, err
 	}
 	for _, s := range target.Schedulers {
@@ -69,10 +61,9 @@ func newProbes(target *beam.Target, detail Detail) (*probes, error) {
 			return nil, err
 		}
 	}
-	p.reader, err = perf.NewReaderWithOptions(p.programs.Events, buffer, perf.ReaderOptions{Watermark: watermark})
-	if err != nil {
+	if p.output, err = openOutput(p.programs); err != nil {
 		p.close()
-		return nil, fmt.Errorf("opening the output buffers of the distribution's probes: %w", err)
+		return nil, err
 	}
 	return p, nil
 }
@@ -84,7 +75,7 @@ func (p *probes) executable() string { return fmt.Sprintf("/proc/%d/exe", p.targ
 func (p *probes) settings() bpf.Distribution {
 	l := p.target.Layout
 	return bpf.Distribution{
-		Pid: uint32(p.target.PID), SendRegister: p.site.register,
+		Pid: uint32(p.target.PID), SendRegister: p.sent.register,
 		SendControl: uint32(l.Sending.Control), SendMessage: uint32(l.Sending.Message), SendEntry: uint32(l.Sending.Entry),
 		SendConnection: uint32(l.Sending.ConnectionID), SendHeaderSize: uint32(l.Sending.HeaderSize), SendHeader: uint32(l.Sending.Header),
 		SendBuffers: uint32(l.Sending.Buffers), SendFragments: uint32(l.Sending.Fragments), SendProcess: uint32(l.Sending.Process),
@@ -108,8 +99,10 @@ func (p *probes) attach() error {
 	var links [2]link.Link
 	var errs [2]error
 	var both sync.WaitGroup
-	both.Go(func() { links[0], errs[0] = p.probe(executable, sendFunction, p.site.offset, p.programs.Sent) })
-	both.Go(func() { links[1], errs[1] = p.probe(executable, receivedFunction, 0, p.programs.Received) })
+	both.Go(func() { links[0], errs[0] = p.probe(executable, sendFunction, p.sent.offset, p.programs.Sent) })
+	both.Go(func() {
+		links[1], errs[1] = p.probe(executable, receivedFunction, p.received.offset, p.programs.Received)
+	})
 	both.Wait()
 	for i, l := range links {
 		if errs[i] == nil {
@@ -256,22 +249,18 @@ func (p *probes) end(handle func(*Message)) error {
 // read reads messages until a time, until ctx is done, or until there are so many.
 func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint64, err error) {
 	for n < most && ctx.Err() == nil && p.pending.Bytes() < pendingBytes {
-		p.reader.SetDeadline(until)
-		err := p.reader.ReadInto(&p.raw)
-		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		record, lost, err := p.output.next(until)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			return n, nil
-		case perf.IsUnknownEvent(err):
-			continue
-		case err != nil:
+		}
+		if err != nil {
 			return n, fmt.Errorf("reading messages: %w", err)
 		}
 		// What did not fit is counted by the kernel side.
-		n++
-		if p.raw.LostSamples == 0 {
-			p.pending.Add(p.raw.RawSample)
-		} else {
-			n += p.raw.LostSamples
+		n += lost
+		if lost == 0 {
+			p.pending.Add(record)
+			n++
 		}
 	}
 	return n, nil
@@ -343,8 +332,8 @@ func (p *probes) fill(stats *Stats) {
 
 func (p *probes) close() error {
 	errs := []error{p.detach()}
-	if p.reader != nil {
-		errs = append(errs, p.reader.Close())
+	if p.output != nil {
+		errs = append(errs, p.output.Close())
 	}
 	return errors.Join(append(errs, p.programs.Close())...)
 }

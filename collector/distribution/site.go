@@ -17,25 +17,32 @@ const phaseSend = 5
 // errNoSite says that a VM is built in a way that is not understood.
 var errNoSite = errors.New("the place where the VM has encoded a message was not found in its code")
 
-// site is a place in a function, and where what is worked on is held there.
+// site is a place in a function, and where what is sent is held there.
 type site struct {
 	offset   uint64 // bytes from the function's first
 	register uint32 // as the kernel side numbers saved registers
 }
 
-// findSite finds the place where erts_dsig_send has encoded a message, in the
-// emulator's file: the memory of a VM may have another's probe there.
-func findSite(executable string, phase int32) (site, error) {
+// findSites finds the places for the probes, in the emulator's file: the memory of
+// a VM may have another's probe there. One is where erts_dsig_send has encoded a
+// message, one where erts_net_message is entered.
+func findSites(executable string, phase int32) (sent, received site, err error) {
 	file, err := elf.Open(executable)
 	if err != nil {
-		return site{}, fmt.Errorf("open the VM's executable: %w", err)
+		return site{}, site{}, fmt.Errorf("open the VM's executable: %w", err)
 	}
 	defer file.Close()
 	code, err := functionCode(file, sendFunction)
 	if err != nil {
-		return site{}, err
+		return site{}, site{}, err
 	}
-	return findStore(code, phase, phaseSend)
+	if sent, err = findStore(code, phase, phaseSend); err != nil {
+		return site{}, site{}, err
+	}
+	if code, err = functionCode(file, receivedFunction); err != nil {
+		return site{}, site{}, err
+	}
+	return sent, site{offset: entry(code)}, nil
 }
 
 // maxFunction bounds the code of the function: it has 5 KiB.

@@ -1,6 +1,9 @@
 package distribution
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // savedRegisters gives the kernel side's numbers (SAVE_REGISTERS in
 // distribution.bpf.c) of the registers that a function may keep things in.
@@ -13,6 +16,21 @@ var savedRegisters = map[byte]uint32{3: 0, 5: 1, 12: 2, 13: 3, 14: 4, 15: 5}
 func isBranch(code []byte) bool {
 	return len(code) >= 2 && (code[0]&0xf0 == 0x70 || code[0] == 0xeb) ||
 		len(code) >= 5 && (code[0] == 0xe9 || code[0] == 0x0f && code[1]&0xf0 == 0x80)
+}
+
+// endbr64 marks where a function may be entered. Compilers put it there for
+// CPUs that check this, by default on Ubuntu.
+var endbr64 = []byte{0xf3, 0x0f, 0x1e, 0xfa}
+
+// entry returns where to probe the entry of a function, in bytes: behind the mark
+// if it has one. What comes there is most often a push, which the kernel carries
+// out itself (push_setup_xol_ops in arch/x86/kernel/uprobes.c, v5.4); the mark it
+// does not.
+func entry(code []byte) uint64 {
+	if bytes.HasPrefix(code, endbr64) {
+		return uint64(len(endbr64))
+	}
+	return 0
 }
 
 // findStore finds the one instruction that stores a 32-bit constant at an offset

@@ -41,6 +41,18 @@ func TestFindStore(t *testing.T) {
 	}
 }
 
+func TestEntry(t *testing.T) {
+	push := []byte{0x41, 0x57}
+	for _, test := range []struct {
+		code []byte
+		want uint64
+	}{{push, 0}, {append(endbr64[:4:4], push...), 4}, {endbr64[:3], 0}, {nil, 0}} {
+		if got := entry(test.code); got != test.want {
+			t.Errorf("% x: %d, not %d", test.code, got, test.want)
+		}
+	}
+}
+
 func FuzzFindStore(f *testing.F) {
 	f.Add([]byte{0x41, 0xc7, 0x87, 0x94, 0, 0, 0, 5, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, code []byte) {

@@ -8,3 +8,5 @@ import "fmt"
 func findStore([]byte, int32, int32) (site, error) {
 	return site{}, fmt.Errorf("%w: not known on this architecture", errNoSite)
 }
+
+func entry([]byte) uint64 { return 0 }
