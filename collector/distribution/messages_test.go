@@ -63,7 +63,6 @@ func run(t *testing.T, p pair, options Options) *session {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
 	ctx, stop := context.WithCancel(context.Background())
 	r := &session{Session: s, stop: stop, done: make(chan error, 1)}
 	go func() {
@@ -72,8 +71,14 @@ func run(t *testing.T, p pair, options Options) *session {
 			r.senders = append(r.senders, stackOf(m.Sender))
 			r.kinds = append(r.kinds, kindOf(m.Sender))
 		})
+		close(r.done)
 	}()
-	t.Cleanup(stop)
+	t.Cleanup(func() {
+		stop()
+		for range r.done { // until Run has returned
+		}
+		s.Close()
+	})
 	// The probes are in when they see what goes by.
 	for deadline := time.Now().Add(20 * time.Second); options.Detail != Totals; time.Sleep(50 * time.Millisecond) {
 		p.a.Eval(t, fmt.Sprintf("{probing_begins, '%s'} ! x", p.b.Node))
