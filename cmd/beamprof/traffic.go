@@ -79,6 +79,9 @@ func (d *distributionRecorder) warnings() []string {
 	if d.err != nil {
 		add("the traffic with other nodes was not counted to the end: %v", d.err)
 	}
+	if stats.NoBytes != nil {
+		add("bytes from and to other nodes were not counted: %v", stats.NoBytes)
+	}
 	if stats.NoMessages != nil {
 		add("messages to other nodes were not looked at, their bytes are counted: %v", stats.NoMessages)
 	}

@@ -45,6 +45,7 @@ type connections struct {
 	peers   map[peerAddress]string
 	short   map[string]*connection // too short to be seen in the VM's list, by node
 	missed  uint64                 // times that closed sockets may have been missed
+	noBytes error                  // why sockets are not known: sockets.ErrUnlisted
 }
 
 // peerAddress is where another node listens.
@@ -153,6 +154,9 @@ func (c *connections) follow(first bool) error {
 		return err
 	}
 	found, err := c.kernel.Find(inodes)
+	if errors.Is(err, sockets.ErrUnlisted) {
+		c.noBytes, err = err, nil // messages are told without
+	}
 	for inode, s := range found {
 		c.connect(waiting[inode], s)
 	}

@@ -54,6 +54,7 @@ type Total struct {
 type Stats struct {
 	Detail     Detail   // what was possible
 	NoMessages error    // why no messages were looked at although they were asked for
+	NoBytes    error    // why the kernel's counts of bytes are missing
 	Reduced    bool     // from Full to Sampled, because of what it would have cost the VM
 	Messages   uint64   // looked into
 	Every      uint32   // one message in so many was looked into, on average
@@ -194,7 +195,7 @@ func (s *Session) Totals() ([]Total, error) {
 // Stats returns the counts of the session; complete when Run has returned.
 func (s *Session) Stats() Stats {
 	stats := s.stats
-	stats.Missed = s.connections.missed
+	stats.Missed, stats.NoBytes = s.connections.missed, s.connections.noBytes
 	stats.Ports = slices.Sorted(maps.Keys(s.connections.ports))
 	if s.probes != nil {
 		s.probes.fill(&stats)

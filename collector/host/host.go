@@ -46,6 +46,7 @@ func Checks() []Check {
 	checks = append(checks, programs()...)
 	return append(checks,
 		connections(),
+		listing(),
 		uprobes("/sys"),
 		kernelSymbols(),
 		tracefs(),

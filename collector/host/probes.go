@@ -12,6 +12,7 @@ import (
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector/native"
+	"github.com/beamprof/beamprof/collector/sockets"
 )
 
 const privilegesRemedy = "see the capabilities above; in a container, its seccomp profile must allow bpf and perf_event_open"
@@ -84,6 +85,20 @@ func connections() Check {
 		return failed(name, err, remedy)
 	}
 	return Check{Name: name, Detail: "tracepoints and a packet filter attach"}
+}
+
+// listing checks whether the kernel tells of sockets.
+func listing() Check {
+	const name, remedy = "sockets", "record does without, and counts neither connections nor bytes to other nodes"
+	kernel, err := sockets.Open(os.Getpid())
+	if err == nil {
+		_, err = kernel.Listening()
+		err = errors.Join(err, kernel.Close())
+	}
+	if err != nil {
+		return failed(name, err, remedy)
+	}
+	return Check{Name: name, Detail: "the kernel lists them"}
 }
 
 func tryConnections() error {

@@ -69,6 +69,10 @@ type Namespace struct {
 	filtered  bool          // see Only
 }
 
+// ErrUnlisted says that the kernel has nothing to list TCP sockets with, and may
+// not load it.
+var ErrUnlisted = errors.New("the kernel does not list TCP sockets without its module tcp_diag: run modprobe tcp_diag")
+
 // closedBuffer is the size of the receive buffer for sockets that go away, in
 // bytes: about 10 000 of them.
 const closedBuffer = 8 << 20
@@ -133,14 +137,15 @@ func (n *Namespace) Close() error {
 }
 
 // Find returns the sockets with the inodes wanted. It makes the kernel list all
-// sockets of the namespace, so it is for those not known yet.
+// sockets of the namespace, so it is for those not known yet. Its error may be
+// ErrUnlisted.
 func (n *Namespace) Find(wanted map[uint32]bool) (map[uint32]Socket, error) {
 	found := map[uint32]Socket{}
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		if len(found) == len(wanted) {
 			break
 		}
-		all, err := n.ask(family, netlink.Dump, ID{}, allStates)
+		all, err := n.list(family, allStates)
 		if err != nil {
 			return nil, fmt.Errorf("list the VM's sockets: %w", err)
 		}
@@ -153,17 +158,26 @@ func (n *Namespace) Find(wanted map[uint32]bool) (map[uint32]Socket, error) {
 	return found, nil
 }
 
-// Listening returns all sockets of the namespace that listen.
+// Listening returns all sockets of the namespace that listen. Its error may be
+// ErrUnlisted.
 func (n *Namespace) Listening() ([]Socket, error) {
 	var all []Socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		some, err := n.ask(family, netlink.Dump, ID{}, 1<<Listen)
+		some, err := n.list(family, 1<<Listen)
 		if err != nil {
 			return nil, fmt.Errorf("list listening sockets: %w", err)
 		}
 		all = append(all, some...)
 	}
 	return all, nil
+}
+
+func (n *Namespace) list(family uint8, states uint32) ([]Socket, error) {
+	all, err := n.ask(family, netlink.Dump, ID{}, states)
+	if errors.Is(err, unix.ENOENT) { // sock_diag_rcv_msg, net/core/sock_diag.c
+		err = ErrUnlisted
+	}
+	return all, err
 }
 
 // Look returns a socket as it is now; its error is fs.ErrNotExist if it is gone.

@@ -2,13 +2,18 @@ package sockets
 
 import (
 	"encoding/binary"
+	"errors"
+	"io/fs"
 	"net"
 	"os"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/mdlayher/netlink"
+	"github.com/mdlayher/netlink/nltest"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
@@ -144,4 +149,21 @@ func heard(t *testing.T, kernel *Namespace, port uint16) (seen []uint16) {
 	}
 	t.Fatalf("heard of %v, not of %d", seen, port)
 	return nil
+}
+
+// A kernel that has nothing to list sockets with says ENOENT.
+func TestUnlisted(t *testing.T) {
+	n := &Namespace{questions: nltest.Dial(func([]netlink.Message) ([]netlink.Message, error) {
+		return nltest.Error(int(unix.ENOENT), []netlink.Message{{}})
+	})}
+	defer n.Close()
+	if _, err := n.Listening(); !errors.Is(err, ErrUnlisted) {
+		t.Errorf("listening sockets: %v", err)
+	}
+	if _, err := n.Find(map[uint32]bool{1: true}); !errors.Is(err, ErrUnlisted) {
+		t.Errorf("sockets: %v", err)
+	}
+	if _, err := n.Look(unix.AF_INET, ID{}); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrUnlisted) {
+		t.Errorf("a socket that is gone: %v", err)
+	}
 }
