@@ -135,8 +135,9 @@ func (b *Builder) Shares() map[string]map[string]float64 {
 }
 
 // messageCost is what a message costs the VM and the kernel that carry it beside
-// what its bytes do, in bytes that cost as much (BenchmarkMessageCost in
-// collector/distribution).
+// what its bytes do, in bytes that cost as much. BenchmarkMessageCost in
+// collector/distribution shows 5 us for a message and, for each byte, 3.4 ns in
+// small terms and 0.3 ns in large binaries, of which much less is sent.
 const messageCost = 2000
 
 // Costs returns for each peer what its messages of both directions cost, by
