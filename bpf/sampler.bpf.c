@@ -732,7 +732,8 @@ int sample_nested(struct perf_event_context *ctx)
 		return 0;
 	if (copy_nested(r))
 		bpf_tail_call(ctx, &programs, PROGRAM_NESTED);
-	if (r->work.scanned < TERM_SCAN_WORDS * 8)
+	/* Of a caller it is enough to know whom it works for. */
+	if (r->work.scanned < TERM_SCAN_WORDS * 8 && !(r->work.callers && r->work.waits))
 		bpf_tail_call(ctx, &programs, PROGRAM_TERMS);
 	length = r->h.payload - r->work.terms;
 	if (r->work.callers) {
