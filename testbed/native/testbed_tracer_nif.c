@@ -39,7 +39,7 @@ static atomic_uint threads;
 static _Thread_local uint32_t this_thread;
 
 static ERL_NIF_TERM atom_ok, atom_trace, atom_discard, atom_trace_status, atom_call, atom_none;
-static ERL_NIF_TERM atom_any, atom_sent, kind_atoms[4], in_atoms[2], out_atoms[3], atom_node;
+static ERL_NIF_TERM atom_spawn, atom_rpc, atom_result, atom_cast, atom_reply, atom_alias, atom_sent, kind_atoms[4], in_atoms[2], out_atoms[3], atom_node;
 
 static uint64_t now(clockid_t clock) {
     struct timespec t;
@@ -142,24 +142,46 @@ static size_t wire_size(const unsigned char *b, size_t size) {
     return size - 1 - text + known.count + (known.count + 1) / 2;
 }
 
-/* control_message returns what goes with a message to a name, process or alias of
- * another node, or with a function that is spawned there. */
-static ERL_NIF_TERM control_message(ErlNifEnv *env, ERL_NIF_TERM sender, ERL_NIF_TERM to) {
+/* on_wire returns what is sent as it goes to another node: a tuple of the control
+ * message and the message, for the kinds of testbed_truth:sent/3. */
+static ERL_NIF_TERM on_wire(ErlNifEnv *env, ERL_NIF_TERM sender, ERL_NIF_TERM kind, ERL_NIF_TERM to, ERL_NIF_TERM message) {
     const ERL_NIF_TERM *e;
     int arity;
-    if (enif_is_pid(env, to)) return enif_make_tuple3(env, enif_make_int(env, 22), sender, to);
-    if (!enif_get_tuple(env, to, &arity, &e)) return enif_make_tuple3(env, enif_make_int(env, 33), sender, to);
-    if (e[0] != atom_any) return enif_make_tuple4(env, enif_make_int(env, 6), sender, enif_make_atom(env, ""), e[0]);
-    ERL_NIF_TERM apply = enif_make_tuple3(env, enif_make_atom(env, "erlang"), enif_make_atom(env, "apply"), enif_make_int(env, 2));
-    return enif_make_tuple6(env, enif_make_int(env, 29), enif_make_ref(env), sender, sender, apply,
-                            enif_make_list1(env, enif_make_atom(env, "link")));
+    ERL_NIF_TERM ref = enif_make_ref(env), tag = enif_make_list_cell(env, atom_alias, ref), control;
+#define NUMBER(n) enif_make_int(env, n)
+#define ATOM(text) enif_make_atom(env, text)
+    if (kind == atom_spawn) {
+        control = enif_make_tuple6(env, NUMBER(29), ref, sender, sender, enif_make_tuple3(env, ATOM("erlang"), ATOM("apply"), NUMBER(2)),
+                                   enif_make_list1(env, ATOM("link")));
+        message = enif_make_list2(env, message, enif_make_list(env, 0));
+    } else if (kind == atom_rpc) { /* {M, F, A} */
+        if (!enif_get_tuple(env, message, &arity, &e) || arity != 3) return message;
+        control = enif_make_tuple6(env, NUMBER(29), ref, sender, sender, enif_make_tuple3(env, ATOM("erpc"), ATOM("execute_call"), NUMBER(4)),
+                                   enif_make_list1(env, ATOM("monitor")));
+        message = enif_make_list4(env, ref, e[0], e[1], e[2]);
+    } else if (kind == atom_result) {
+        control = enif_make_tuple4(env, NUMBER(28), sender, sender, ref);
+        message = enif_make_tuple3(env, ref, ATOM("return"), message);
+    } else if (kind == atom_reply) {
+        control = enif_make_tuple3(env, NUMBER(33), sender, ref);
+        message = enif_make_tuple2(env, tag, message);
+    } else {
+        if (enif_get_tuple(env, to, &arity, &e))
+            control = enif_make_tuple4(env, NUMBER(6), sender, ATOM(""), e[0]);
+        else
+            control = enif_make_tuple3(env, NUMBER(22), sender, to);
+        if (kind == atom_call)
+            message = enif_make_tuple3(env, ATOM("$gen_call"), enif_make_tuple2(env, sender, tag), message);
+        else if (kind == atom_cast)
+            message = enif_make_tuple2(env, ATOM("$gen_cast"), message);
+    }
+    return enif_make_tuple2(env, control, message);
 }
 
-/* note_sent keeps the size of testbed_truth:mark_sent(To, Message) if it goes to another node. */
+/* note_sent keeps the size of testbed_truth:mark_sent(Kind, To, Message) if it goes to another node. */
 static void note_sent(ErlNifEnv *env, ERL_NIF_TERM sender, const ERL_NIF_TERM *arguments, uint64_t begin) {
     ErlNifBinary bytes;
-    if (!leaves_node(env, arguments[0]) ||
-        !enif_term_to_binary(env, enif_make_tuple2(env, control_message(env, sender, arguments[0]), arguments[1]), &bytes))
+    if (!leaves_node(env, arguments[1]) || !enif_term_to_binary(env, on_wire(env, sender, arguments[0], arguments[1], arguments[2]), &bytes))
         return;
     record *r = reserve(SENT, sender, begin);
     if (r) {
@@ -169,7 +191,7 @@ static void note_sent(ErlNifEnv *env, ERL_NIF_TERM sender, const ERL_NIF_TERM *a
     enif_release_binary(&bytes);
 }
 
-/* note_call keeps the arguments of testbed_truth:mark/4, mark_port/3 and mark_sent/2. */
+/* note_call keeps the arguments of testbed_truth:mark/4, mark_port/3 and mark_sent/3. */
 static void note_call(ErlNifEnv *env, const ERL_NIF_TERM argv[]) {
     uint64_t begin = now(CLOCK_MONOTONIC);
     const ERL_NIF_TERM *mfa;
@@ -278,7 +300,12 @@ static int load(ErlNifEnv *env, void **priv, ERL_NIF_TERM info) {
     atom_trace_status = enif_make_atom(env, "trace_status");
     atom_call = enif_make_atom(env, "call");
     atom_none = enif_make_atom(env, "none");
-    atom_any = enif_make_atom(env, "any");
+    atom_spawn = enif_make_atom(env, "spawn");
+    atom_rpc = enif_make_atom(env, "rpc");
+    atom_result = enif_make_atom(env, "result");
+    atom_cast = enif_make_atom(env, "cast");
+    atom_reply = enif_make_atom(env, "reply");
+    atom_alias = enif_make_atom(env, "alias");
     atom_sent = enif_make_atom(env, "mark_sent");
     in_atoms[0] = enif_make_atom(env, "in");
     in_atoms[1] = enif_make_atom(env, "in_exiting");

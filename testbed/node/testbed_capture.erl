@@ -9,7 +9,7 @@
 
 -define(CAPACITY, 3000000). % records; 72 bytes each, taken from the system only as they are used
 -define(CHUNK, 20000).
--define(MARKS, [{testbed_truth, mark, 4}, {testbed_truth, mark_port, 3}, {testbed_truth, mark_sent, 2}]).
+-define(MARKS, [{testbed_truth, mark, 4}, {testbed_truth, mark_port, 3}, {testbed_truth, mark_sent, 3}]).
 -define(FLAGS, [running, call, {tracer, testbed_tracer, []}]).
 -define(ROUNDS, 2000).
 

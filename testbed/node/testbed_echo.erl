@@ -11,8 +11,8 @@ traffic(Peer, Calls, Casts, Bytes) ->
     testbed_truth:be('testbed_echo:traffic/4', testbed),
     Payload = binary:copy(<<"x">>, Bytes),
     To = {?MODULE, Peer},
-    [begin testbed_truth:sent(To, {echo, Payload}), ok = gen_server:call(To, {echo, Payload}, infinity) end || _ <- lists:seq(1, Calls)],
-    [begin testbed_truth:sent(To, {tell, Payload}), ok = gen_server:cast(To, {tell, Payload}) end || _ <- lists:seq(1, Casts)],
+    [begin testbed_truth:sent(call, To, {echo, Payload}), ok = gen_server:call(To, {echo, Payload}, infinity) end || _ <- lists:seq(1, Calls)],
+    [begin testbed_truth:sent(cast, To, {tell, Payload}), ok = gen_server:cast(To, {tell, Payload}) end || _ <- lists:seq(1, Casts)],
     ok = gen_server:call({?MODULE, Peer}, flush, infinity).
 
 init([]) ->

@@ -5,12 +5,12 @@
 %% request brought the tag of its origin along. A tag is {Workload, Kind of the
 %% requesting process}; tag/0 is what a request carries onwards.
 %%
-%% mark/4, mark_port/3 and mark_sent/2 do nothing. A capture (testbed_capture)
+%% mark/4, mark_port/3 and mark_sent/3 do nothing. A capture (testbed_capture)
 %% traces calls to them, so that they cost next to nothing while no truth is taken.
 %% A process marks only changes, and its first work in each capture.
 -module(testbed_truth).
--export([init/0, new_capture/0, be/2, work/2, serve/2, tag/0, tag/1, port/3, port_closed/1, sent/2]).
--export([mark/4, mark_port/3, mark_sent/2]).
+-export([init/0, new_capture/0, be/2, work/2, serve/2, tag/0, tag/1, port/3, port_closed/1, sent/3]).
+-export([mark/4, mark_port/3, mark_sent/3]).
 -export_type([tag/0, workload/0]).
 
 -type workload() :: ae_exchange | client_churn | replication | message_routing | housekeeping | testbed | unmarked.
@@ -75,11 +75,12 @@ port(_TlsSocket, _Kind, _Workload) -> ok.
 
 port_closed(Port) -> ets:delete(?MODULE, Port).
 
-%% sent notes a message, or a function to spawn, that may go to another node. To
-%% is what it is sent to, or {any, Node}.
--spec sent(pid() | reference() | {atom(), node()}, term()) -> ok.
-sent(To, Message) -> ?MODULE:mark_sent(To, Message).
+%% sent notes what may go to another node: a message, the request of a gen_server's
+%% caller or its reply, a function to spawn, the {M, F, A} of rpc or its result. To
+%% is what it is sent to; of the last three only the node of {any, Node} counts.
+-spec sent(send | call | cast | reply | spawn | rpc | result, pid() | reference() | {atom(), node()}, term()) -> ok.
+sent(Kind, To, Message) -> ?MODULE:mark_sent(Kind, To, Message).
 
 mark(_Kind, _Workload, _Request, _Caller) -> ok.
 mark_port(_Port, _Kind, _Workload) -> ok.
-mark_sent(_To, _Message) -> ok.
+mark_sent(_Kind, _To, _Message) -> ok.

@@ -39,7 +39,7 @@ process(<<"enq", L:32, Bytes:L/binary, Rest/binary>>) ->
     spawn(fun() ->
               testbed_truth:be('vmq_cluster_com:-process/1-fun-0-/0', client_churn),
               Answer = {Ref, enqueue_many(SubscriberId, Messages)},
-              testbed_truth:sent(Pid, Answer),
+              testbed_truth:sent(send, Pid, Answer),
               Pid ! Answer
           end),
     process(Rest);

@@ -42,7 +42,7 @@ register_subscriber_(SessionPid, SubscriberId, Clean, QueueOpts, Tag, Retries) -
 block_until(_, [], _, _) -> ok;
 block_until(_, _, _, 0) -> ok;
 block_until(SubscriberId, [Node | Nodes], Tag, Retries) ->
-    testbed_truth:sent({any, Node}, [SubscriberId, Tag]),
+    testbed_truth:sent(rpc, {any, Node}, {?MODULE, get_queue_pid, [SubscriberId, Tag]}),
     case rpc:call(Node, ?MODULE, get_queue_pid, [SubscriberId, Tag]) of
         Pid when is_pid(Pid) ->
             timer:sleep(?PAUSE),
@@ -57,7 +57,7 @@ get_queue_pid(SubscriberId, Tag) ->
     testbed_truth:be('rpc:call/4', client_churn),
     testbed_truth:serve(get_queue_pid, Tag),
     Answer = get_queue_pid(SubscriberId),
-    testbed_truth:sent(group_leader(), Answer), % which is on the asking node
+    [testbed_truth:sent(result, {any, Peer}, Answer) || Peer <- nodes()], % there is one, which asks
     Answer.
 
 subscribe(SubscriberId, Clean, Topics) ->

@@ -12,7 +12,7 @@ sync(Key, Fun, Timeout) ->
     Nodes = lists:sort([node() | nodes()]),
     Node = lists:nth(erlang:phash2(Key, length(Nodes)) + 1, Nodes),
     Request = {sync, Key, Fun, node(), testbed_truth:tag()},
-    testbed_truth:sent({?MODULE, Node}, Request),
+    testbed_truth:sent(call, {?MODULE, Node}, Request),
     try gen_server:call({?MODULE, Node}, Request, Timeout)
     catch
         exit:{timeout, _} -> {error, action_timeout};

@@ -17,17 +17,17 @@ init([Sync, Key, From, Fun, Owner, {Workload, _} = Tag]) ->
                testbed_truth:be('vmq_reg_sync_action:-init/1-fun-0-/0', Workload),
                testbed_truth:serve(register_subscriber, Tag),
                Result = {result, Fun()},
-               testbed_truth:sent(Self, Result),
+               testbed_truth:sent(cast, Self, Result),
                gen_server:cast(Self, Result)
            end,
-    testbed_truth:sent({any, Owner}, Work),
+    testbed_truth:sent(spawn, {any, Owner}, Work),
     {ok, {Sync, Key, From, spawn_link(Owner, Work)}, ?TIMEOUT}.
 
 handle_call(_, _, State) -> {reply, ok, State}.
 
 handle_cast({result, Result}, {Sync, Key, {Session, _} = From, _} = State) ->
     testbed_truth:work(client_churn, result),
-    testbed_truth:sent(Session, Result),
+    testbed_truth:sent(reply, Session, Result),
     gen_server:reply(From, Result),
     vmq_reg_sync:done(Sync, Key),
     {stop, normal, State}.

@@ -12,13 +12,13 @@ start_link(Group) -> gen_server:start_link({local, vmq_swc_config:name(edist, Gr
 call(Group, Peer, F, Args) ->
     To = {vmq_swc_config:name(edist, Group), Peer},
     Request = {apply, vmq_swc_store, F, Args},
-    testbed_truth:sent(To, Request),
+    testbed_truth:sent(call, To, Request),
     gen_server:call(To, Request, infinity).
 
 cast(Group, Peer, F, Args) ->
     To = {vmq_swc_config:name(edist, Group), Peer},
     Request = {apply, vmq_swc_store, F, Args},
-    testbed_truth:sent(To, Request),
+    testbed_truth:sent(cast, To, Request),
     gen_server:cast(To, Request).
 
 init([Group]) ->
@@ -43,5 +43,5 @@ rpc_apply(From, Module, Function, Args, Workload) ->
           end).
 
 reply({Pid, _} = From, Result) ->
-    testbed_truth:sent(Pid, Result),
+    testbed_truth:sent(reply, Pid, Result),
     gen_server:reply(From, Result).

@@ -23,5 +23,5 @@ handle_info(gossip, Known) ->
     testbed_truth:work(housekeeping, gossip),
     erlang:send_after(?INTERVAL, self(), gossip),
     State = {receive_state, lists:usort([node() | Known])},
-    [begin testbed_truth:sent({?MODULE, Peer}, State), gen_server:cast({?MODULE, Peer}, State) end || Peer <- nodes()],
+    [begin testbed_truth:sent(cast, {?MODULE, Peer}, State), gen_server:cast({?MODULE, Peer}, State) end || Peer <- nodes()],
     {noreply, Known}.
