@@ -11,9 +11,11 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/distribution"
 	"github.com/beamprof/beamprof/collector/sampler"
 	"github.com/beamprof/beamprof/internal/testsupport"
 	"github.com/beamprof/beamprof/profiles/attribution"
+	traffic "github.com/beamprof/beamprof/profiles/distribution"
 	"github.com/beamprof/beamprof/testbed"
 )
 
@@ -127,7 +129,8 @@ func observeNode(ctx context.Context, pid int) (a attributed, err error) {
 	}
 	defer session.Close()
 	threads := map[string]map[string]map[string]int64{}
-	attributor := attribution.New(attribution.Choose(target.Code.Modules()), 1_000_000_000/confusionFrequency,
+	rules := attribution.Choose(target.Code.Modules())
+	attributor := attribution.New(rules, 1_000_000_000/confusionFrequency,
 		func(s *collector.Sample, p attribution.Part) {
 			if s.Process != nil && strings.HasPrefix(s.Process.Kind, "testbed_") {
 				return // the truth's own work
@@ -142,11 +145,35 @@ func observeNode(ctx context.Context, pid int) (a attributed, err error) {
 			}
 			workloads[p.Workload][p.Basis] += p.Nanoseconds
 		})
+	attributor.AwaitMessages()
+	costs := make(chan map[string]map[string]float64, 1)
+	go func() { costs <- messageCosts(ctx, target, rules) }()
 	err = session.Run(ctx, attributor.Add)
+	for peer, by := range <-costs {
+		for workload, cost := range by {
+			attributor.CountMessages(peer, workload, cost)
+		}
+	}
 	attributor.Close()
 	a.stats = session.Stats()
 	a.weigh(threads)
 	return a, err
+}
+
+// messageCosts looks at the messages between the nodes, as record does.
+func messageCosts(ctx context.Context, target *beam.Target, rules *attribution.Rules) map[string]map[string]float64 {
+	session, err := distribution.Open(target, distribution.Options{Detail: distribution.Sampled})
+	if err != nil {
+		fmt.Println("without messages:", err)
+		return nil
+	}
+	defer session.Close()
+	builder := traffic.NewBuilder(rules)
+	if err := session.Run(ctx, builder.Add); err != nil {
+		fmt.Println("not all messages:", err)
+	}
+	builder.Close()
+	return builder.Costs()
 }
 
 // weigh adds up the times of all threads, each with its weight.
