@@ -134,7 +134,7 @@ func (a *Agent) Reload(config *Config) (err error) {
 	}
 	if server != oldServer {
 		server.start()
-		go oldServer.stop((maxSeconds + 1) * time.Second) // once its scrapes are answered
+		go oldServer.retire((maxSeconds + 1) * time.Second) // once its scrapes are answered
 	}
 	return nil
 }

@@ -31,11 +31,13 @@ type server struct {
 }
 
 // headerTimeout bounds how long a request may take to arrive, idleTimeout how
-// long a connection is kept without one, lastAnswers how long the answers may
-// take that are under way when the agent ends.
+// long a connection is kept without one, lastRequests how long a connection that
+// was accepted before a reload has for its first one, lastAnswers how long the
+// answers may take that are under way when the agent ends.
 const (
 	headerTimeout = 10 * time.Second
 	idleTimeout   = 5 * time.Minute
+	lastRequests  = time.Second
 	lastAnswers   = 2 * time.Second
 )
 
@@ -136,10 +138,21 @@ func (s *server) start() {
 	flags := &web.FlagConfig{WebConfigFile: &s.config.WebConfig}
 	go func() {
 		err := web.Serve(s.listener, s.http, flags, slog.New(zerolog.NewSlogHandler(s.log.Level(zerolog.ErrorLevel))))
-		if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		if err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.agent.failed <- fmt.Errorf("answering scrapers: %w", err)
 		}
 	}()
+}
+
+// retire leaves new connections to the server that shares the socket, and stops
+// answering when those that were accepted before have made their requests.
+func (s *server) retire(patience time.Duration) {
+	if s.listener == nil {
+		return
+	}
+	s.listener.Close()
+	time.Sleep(lastRequests)
+	s.stop(patience)
 }
 
 // stop stops answering; what is being answered gets so long.

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
@@ -242,5 +244,39 @@ func TestWebConfigRefuses(t *testing.T) {
 	}
 	if _, err := parse(t, "http: {web_config: /no/such/file}"); err == nil || !strings.Contains(err.Error(), "http.web_config: open /no/such/file") {
 		t.Error(err)
+	}
+}
+
+// TestNoRequestIsLostInReloads: whoever connects while one server follows another
+// at the same address is answered by one of them.
+func TestNoRequestIsLostInReloads(t *testing.T) {
+	testsupport.RequireBPF(t)
+	r := start(t, nobody, "")
+	var clients sync.WaitGroup
+	var done atomic.Bool
+	var answered atomic.Int64
+	for range 8 {
+		clients.Go(func() {
+			client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+			for !done.Load() {
+				answer, err := client.Get(r.url + "/healthz")
+				if err != nil {
+					t.Errorf("after %d answers: %v", answered.Load(), err)
+					return
+				}
+				answer.Body.Close()
+				answered.Add(1)
+			}
+		})
+	}
+	for i := range 300 {
+		r.http = fmt.Sprintf(", max_scrapes: %d", 1+i%2)
+		r.write(t, nobody, "")
+		r.agent.reloadFrom(r.path)
+	}
+	done.Store(true)
+	clients.Wait()
+	if answered.Load() == 0 {
+		t.Error("nothing was asked meanwhile")
 	}
 }
