@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Shared by all programs: types, the user registers, the output map.
  *
- * Everything here loads on Linux 5.4 without BTF: no CO-RE, no helper newer than
- * 5.4 (bpf_probe_read_user and _kernel are rewritten to bpf_probe_read by the
- * loader where they do not exist), and a ring buffer only where EVENTS_RING asks
- * for it.
+ * Everything here loads on Linux 5.4 without BTF: no CO-RE, no ring buffer, no
+ * helper newer than 5.4 (bpf_probe_read_user and _kernel are rewritten to
+ * bpf_probe_read by the loader where they do not exist).
  */
 #ifndef BEAMPROF_H
 #define BEAMPROF_H
@@ -86,40 +85,11 @@ enum record_type {
 	RECORD_CODE = 2,
 };
 
-/* Where records go: a perf event array, with a buffer for each CPU. Objects that
- * are loaded from Linux 5.8 on have one ring buffer: it takes a record in half the
- * time, and has one size for any number of CPUs. */
-#ifndef EVENTS_RING
 struct {
 	__uint(type, BPF_MAP_TYPE_PERF_EVENT_ARRAY);
 	__uint(key_size, sizeof(__u32));
 	__uint(value_size, sizeof(__u32));
 } events SEC(".maps");
-
-/* Returns 0, or less if there is no room. */
-static __always_inline long emit(void *ctx, void *record, __u64 length)
-{
-	return bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, record, length);
-}
-#else
-#define EVENTS_SIZE (4 << 20)        /* bytes */
-#define EVENTS_WATERMARK (128 << 10) /* how much is there when the reader is woken */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, EVENTS_SIZE);
-} events SEC(".maps");
-
-/* Returns 0, or less if there is no room. */
-static __always_inline long emit(void *ctx, void *record, __u64 length)
-{
-	__u64 before = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	__u64 after = before + ((length + BPF_RINGBUF_HDR_SZ + 7) & ~7ULL);
-	__u64 flags = before / EVENTS_WATERMARK == after / EVENTS_WATERMARK ?
-			      BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
-
-	return bpf_ringbuf_output(&events, record, length, flags);
-}
-#endif
 
 /* One VM: what to read, in bytes from the start of the VM's structs. */
 struct target {

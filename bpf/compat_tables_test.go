@@ -13,17 +13,10 @@ import (
 // v5.4 ends with it, and bpf_skb_output, 111, is the first of v5.5.
 const lastHelper = asm.FnTcpGenSyncookie
 
-// upgrade is what an object may have that is newer than 5.4.
-type upgrade struct {
-	helpers []asm.BuiltinFunc
-	maps    []ebpf.MapType
-}
-
-// upgrades are the objects that are loaded where the kernel has more than 5.4.
-// Everything works without them.
-var upgrades = map[string]upgrade{
-	"names":            {helpers: []asm.BuiltinFunc{asm.FnSnprintf}},                                                              // v5.13
-	"distributionring": {helpers: []asm.BuiltinFunc{asm.FnRingbufOutput, asm.FnRingbufQuery}, maps: []ebpf.MapType{ebpf.RingBuf}}, // v5.8
+// upgrades are the objects that are loaded where the kernel has more than 5.4,
+// and the helpers that they need. Everything works without them.
+var upgrades = map[string][]asm.BuiltinFunc{
+	"names": {asm.FnSnprintf}, // v5.13
 }
 
 // rewrittenHelpers came with v5.5. cilium/ebpf replaces them at load by

@@ -280,7 +280,7 @@ static __always_inline void output(void *ctx, struct message_record *r)
 		length = sizeof(r->h) + sizeof(r->data);
 	if (r->h.tid != (__u32)bpf_get_current_pid_tgid())
 		count(COUNT_BUSY);
-	else if (emit(ctx, r, length))
+	else if (bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, r, length))
 		count(COUNT_OUTPUT_FAILED);
 	r->busy = 0;
 }

@@ -50,8 +50,7 @@ type DistributionCounts struct {
 type DistributionPrograms struct {
 	Sent     *ebpf.Program // uprobe in erts_dsig_send, where a message is encoded
 	Received *ebpf.Program // uprobe on erts_net_message
-	Events   *ebpf.Map     // what all records go to: a perf event array, or a ring buffer
-	Ring     bool          // it is a ring buffer
+	Events   *ebpf.Map     // perf event array that all records go to
 	// Multi says to attach them as links of several uprobes, which are out of the
 	// code as soon as they are closed. As perf events they stay in, doing
 	// nothing, until the kernel has waited for all that may be using them.
@@ -61,19 +60,14 @@ type DistributionPrograms struct {
 	objects  distributionObjects
 }
 
-// LoadDistribution loads the probes for one VM, with a ring buffer for what comes
-// from them if it is to be one (see HaveRingBuffer). It needs what Load needs.
-func LoadDistribution(settings Distribution, ring bool) (*DistributionPrograms, error) {
+// LoadDistribution loads the probes for one VM. It needs what Load needs.
+func LoadDistribution(settings Distribution) (*DistributionPrograms, error) {
 	// Before 5.11 maps count against RLIMIT_MEMLOCK.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raising the memory lock limit: %w", err)
 	}
-	p := &DistributionPrograms{Multi: haveUprobeMulti(), Ring: ring, settings: settings}
-	load := loadDistribution
-	if ring {
-		load = loadDistributionring // the same programs and maps but for what is behind emit
-	}
-	spec, err := load()
+	p := &DistributionPrograms{Multi: haveUprobeMulti(), settings: settings}
+	spec, err := loadDistribution()
 	if err != nil {
 		return nil, fmt.Errorf("reading the distribution's probes: %w", err)
 	}
@@ -99,11 +93,6 @@ func LoadDistribution(settings Distribution, ring bool) (*DistributionPrograms, 
 func haveUprobeMulti() bool {
 	version, err := features.LinuxVersionCode()
 	return err == nil && version >= 6<<16|10<<8 && features.HaveBPFLinkUprobeMulti() == nil
-}
-
-// HaveRingBuffer tells whether the kernel has ring buffers: Linux 5.8 and later.
-func HaveRingBuffer() bool {
-	return features.HaveMapType(ebpf.RingBuf) == nil
 }
 
 // Renew forgets what was read of the VM before. It must be called when the probes

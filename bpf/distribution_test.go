@@ -7,30 +7,25 @@ import (
 )
 
 func TestLoadDistribution(t *testing.T) {
-	for _, ring := range []bool{false, true} {
-		if ring && !HaveRingBuffer() {
-			continue
-		}
-		p, err := LoadDistribution(Distribution{Pid: 1}, ring)
-		loaded(t, err)
-		defer p.Close()
-		for _, program := range []*ebpf.Program{p.Sent, p.Received} {
-			info, err := program.Info()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if verified, ok := info.VerifiedInstructions(); ok {
-				t.Logf("%s: the verifier walked %d instructions of at most a million", info.Name, verified)
-			}
-		}
-		if err := p.AddStack(1, 4096); err != nil {
+	p, err := LoadDistribution(Distribution{Pid: 1})
+	loaded(t, err)
+	defer p.Close()
+	for _, program := range []*ebpf.Program{p.Sent, p.Received} {
+		info, err := program.Info()
+		if err != nil {
 			t.Fatal(err)
 		}
-		if traffic, err := p.Traffic(); err != nil || len(traffic) != 0 {
-			t.Errorf("traffic of no VM: %v, %v", traffic, err)
+		if verified, ok := info.VerifiedInstructions(); ok {
+			t.Logf("%s: the verifier walked %d instructions of at most a million", info.Name, verified)
 		}
-		if counts, err := p.Counts(); err != nil || counts != (DistributionCounts{}) {
-			t.Errorf("counts of no VM: %v, %v", counts, err)
-		}
+	}
+	if err := p.AddStack(1, 4096); err != nil {
+		t.Fatal(err)
+	}
+	if traffic, err := p.Traffic(); err != nil || len(traffic) != 0 {
+		t.Errorf("traffic of no VM: %v, %v", traffic, err)
+	}
+	if counts, err := p.Counts(); err != nil || counts != (DistributionCounts{}) {
+		t.Errorf("counts of no VM: %v, %v", counts, err)
 	}
 }

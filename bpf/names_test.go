@@ -11,7 +11,7 @@ import (
 
 func TestLoadKernelNamer(t *testing.T) {
 	n, err := LoadKernelNamer()
-	if errors.Is(features.HaveProgramHelper(ebpf.RawTracepoint, upgrades["names"].helpers[0]), ebpf.ErrNotSupported) {
+	if errors.Is(features.HaveProgramHelper(ebpf.RawTracepoint, upgrades["names"][0]), ebpf.ErrNotSupported) {
 		if err == nil {
 			t.Error("loaded, though the kernel does not have what it needs")
 		}

@@ -111,7 +111,7 @@ func BenchmarkMessages(b *testing.B) {
 	const messages = 100_000
 	p := startTraffic(b, testsupport.Options{Flags: []string{"+sbwt", "none"}})
 	p.connect(b)
-	in, err := newProbes(p.target, Options{Detail: Full})
+	in, err := newProbes(p.target, Full)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -156,7 +156,7 @@ func BenchmarkPrograms(b *testing.B) {
 	testsupport.RequireBPF(b)
 	p := startTraffic(b, testsupport.Options{Flags: []string{"+sbwt", "none"}})
 	p.connect(b)
-	in, err := newProbes(p.target, Options{Detail: Full})
+	in, err := newProbes(p.target, Full)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func median(values []float64) float64 {
 func throughput(b *testing.B, p pair, mode string, messages int) float64 {
 	switch mode {
 	case "empty":
-		probes, err := newProbes(p.target, Options{Detail: Full})
+		probes, err := newProbes(p.target, Full)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -20,7 +20,7 @@ func BenchmarkDecode(b *testing.B) {
 	for direction, from := range []*testsupport.VM{p.a, p.b} {
 		to := []*testsupport.VM{p.b, p.a}[direction]
 		b.Run([]string{"sent", "received"}[direction], func(b *testing.B) {
-			in, err := newProbes(p.target, Options{Detail: Full})
+			in, err := newProbes(p.target, Full)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -31,8 +31,7 @@ const (
 
 // Options of a session.
 type Options struct {
-	Detail     Detail
-	perfEvents bool // records take the way they take on kernels before 5.8
+	Detail Detail
 }
 
 // Total is what went between the VM and one other node.
@@ -98,7 +97,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 	case target.NodeName() == "":
 		s.stats.Detail = Totals
 	case options.Detail != Totals:
-		if s.probes, err = newProbes(target, options); err != nil {
+		if s.probes, err = newProbes(target, options.Detail); err != nil {
 			s.probes = nil
 			s.stats.Detail, s.stats.NoMessages = Totals, err
 		}

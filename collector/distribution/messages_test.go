@@ -152,12 +152,12 @@ func startTraffic(t testing.TB, options testsupport.Options) pair {
 func TestMessages(t *testing.T) {
 	testsupport.RequireBPF(t)
 	for _, test := range []struct {
-		name                   string
-		flags                  []string
-		plain, new, perfEvents bool
+		name       string
+		flags      []string
+		plain, new bool
 	}{
-		{"plain", nil, true, false, false}, {"plain, new connection", nil, true, true, true},
-		{"TLS", tlsFlags(t), false, false, true}, {"TLS, new connection", tlsFlags(t), false, true, false},
+		{"plain", nil, true, false}, {"plain, new connection", nil, true, true},
+		{"TLS", tlsFlags(t), false, false}, {"TLS, new connection", tlsFlags(t), false, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := startTraffic(t, testsupport.Options{Flags: test.flags})
@@ -169,7 +169,7 @@ func TestMessages(t *testing.T) {
 				p.connect(t)
 				exchange() // so that all atoms are in the cache
 			}
-			s := run(t, p, Options{Detail: Full, perfEvents: test.perfEvents})
+			s := run(t, p, Options{Detail: Full})
 			exchange()
 			messages := s.end(t)
 			got := groups(messages)

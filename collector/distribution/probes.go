@@ -10,6 +10,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/perf"
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
@@ -19,6 +20,13 @@ import (
 
 // receivedFunction gets every packet from other nodes, after TLS.
 const receivedFunction = "erts_net_message"
+
+// Sizes of the output buffer of each CPU, in bytes: all of it, and how much is
+// read at once.
+const (
+	buffer    = 2 << 20
+	watermark = buffer / 16
+)
 
 // probes are the uprobes in one VM and what comes from them. They are in the VM
 // for as much of the time as the budget allows.
@@ -30,8 +38,9 @@ type probes struct {
 	programs *bpf.DistributionPrograms
 	links    []link.Link // none: the probes are not in the VM
 	closing  chan error  // of links that are on their way out; nil if none is
-	output   output
+	reader   *perf.Reader
 	decoder  *decoder
+	raw      perf.Record
 	pending  ordered.Records
 	budget   *budget
 	weights  *weights
@@ -43,13 +52,13 @@ type probes struct {
 }
 
 // newProbes loads the probes. They are hit by nothing before attach.
-func newProbes(target *beam.Target, options Options) (*probes, error) {
-	p := &probes{target: target, detail: options.Detail, decoder: newDecoder(target), weights: newWeights()}
+func newProbes(target *beam.Target, detail Detail) (*probes, error) {
+	p := &probes{target: target, detail: detail, decoder: newDecoder(target), weights: newWeights()}
 	var err error
 	if p.sent, p.received, err = findSites(p.executable(), int32(target.Layout.Sending.Phase)); err != nil {
 		return nil, err
 	}
-	if p.programs, err = bpf.LoadDistribution(p.settings(), bpf.HaveRingBuffer() && !options.perfEvents); err != nil {
+	if p.programs, err = bpf.LoadDistribution(p.settings()); err != nil {
 		return nil, err
 	}
 	for _, s := range target.Schedulers {
@@ -61,9 +70,10 @@ func newProbes(target *beam.Target, options Options) (*probes, error) {
 			return nil, err
 		}
 	}
-	if p.output, err = openOutput(p.programs); err != nil {
+	p.reader, err = perf.NewReaderWithOptions(p.programs.Events, buffer, perf.ReaderOptions{Watermark: watermark})
+	if err != nil {
 		p.close()
-		return nil, err
+		return nil, fmt.Errorf("opening the output buffers of the distribution's probes: %w", err)
 	}
 	return p, nil
 }
@@ -249,18 +259,22 @@ func (p *probes) end(handle func(*Message)) error {
 // read reads messages until a time, until ctx is done, or until there are so many.
 func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint64, err error) {
 	for n < most && ctx.Err() == nil && p.pending.Bytes() < pendingBytes {
-		record, lost, err := p.output.next(until)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.reader.SetDeadline(until)
+		err := p.reader.ReadInto(&p.raw)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
 			return n, nil
-		}
-		if err != nil {
+		case perf.IsUnknownEvent(err):
+			continue
+		case err != nil:
 			return n, fmt.Errorf("reading messages: %w", err)
 		}
 		// What did not fit is counted by the kernel side.
-		n += lost
-		if lost == 0 {
-			p.pending.Add(record)
-			n++
+		n++
+		if p.raw.LostSamples == 0 {
+			p.pending.Add(p.raw.RawSample)
+		} else {
+			n += p.raw.LostSamples
 		}
 	}
 	return n, nil
@@ -332,8 +346,8 @@ func (p *probes) fill(stats *Stats) {
 
 func (p *probes) close() error {
 	errs := []error{p.detach()}
-	if p.output != nil {
-		errs = append(errs, p.output.Close())
+	if p.reader != nil {
+		errs = append(errs, p.reader.Close())
 	}
 	return errors.Join(append(errs, p.programs.Close())...)
 }
