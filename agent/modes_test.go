@@ -192,12 +192,11 @@ func checkMode(t *testing.T, r *running, m mode, one, two *testsupport.VM, addre
 		}
 		var got float64
 		// The last ones are counted at the next look.
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-			if got = r.metric(t, names[what]) - metrics[what]; got >= least || time.Now().After(end) {
-				break
-			}
-		}
-		if got < least || got > most {
+		eventually(t, fmt.Sprintf("metrics: %s by %g to %g", what, least, most), func() bool {
+			got = r.metric(t, names[what]) - metrics[what]
+			return got >= least
+		})
+		if got > most {
 			t.Errorf("metrics: %s by %g, want %g to %g", what, got, least, most)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -74,24 +72,16 @@ func always(b *testing.B, p *probes) (remove func()) {
 	}
 }
 
-// cpu returns the CPU time that a VM has used.
+// cpu returns the CPU time that a VM has used, by its process's CPU clock: the
+// complement of the pid above three bits, of which 2 is what the scheduler counts
+// (CPUCLOCK_SCHED, include/linux/posix-timers_types.h).
 func cpu(b *testing.B, vm *testsupport.VM) time.Duration {
 	b.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", vm.PID))
-	if err != nil || len(threads) == 0 {
-		b.Fatalf("the threads of process %d: %v", vm.PID, err)
+	var used unix.Timespec
+	if err := unix.ClockGettime(int32(^vm.PID<<3|2), &used); err != nil {
+		b.Fatalf("the CPU time of process %d: %v", vm.PID, err)
 	}
-	var sum time.Duration
-	for _, thread := range threads {
-		stat, err := os.ReadFile(thread)
-		if err != nil {
-			continue // it has ended
-		}
-		var running int64
-		fmt.Sscan(string(stat), &running)
-		sum += time.Duration(running)
-	}
-	return sum
+	return time.Duration(used.Nano())
 }
 
 // exchange sends n small casts from one node to the other and returns how long
@@ -116,29 +106,19 @@ func BenchmarkMessages(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer in.close()
-	modes := []string{"off", "empty", "full"}
-	put := map[string]func(*testing.B, *probes) func(){"empty": emptyProbes, "full": always}
+	put := map[string]func(*testing.B, *probes) func(){
+		"off": func(*testing.B, *probes) func() { return func() {} }, "empty": emptyProbes, "full": always,
+	}
 	for direction, from := range []*testsupport.VM{p.a, p.b} {
 		to := []*testsupport.VM{p.b, p.a}[direction]
 		b.Run([]string{"sent", "received"}[direction], func(b *testing.B) {
-			costs := map[string][]float64{}
-			for b.Loop() {
-				var round [3]float64
-				for _, i := range rand.Perm(len(modes)) {
-					remove := func() {}
-					if put[modes[i]] != nil {
-						remove = put[modes[i]](b, in)
-					}
-					before := cpu(b, p.a)
-					exchange(b, from, to, messages)
-					round[i] = float64((cpu(b, p.a) - before).Nanoseconds()) / messages
-					remove()
-				}
-				costs["off"] = append(costs["off"], round[0])
-				for i := 1; i < len(modes); i++ {
-					costs[modes[i]] = append(costs[modes[i]], round[i]-round[0])
-				}
-			}
+			modes := []string{"off", "empty", "full"}
+			costs := compare(b, modes, func(mode string) float64 {
+				defer put[mode](b, in)()
+				before := cpu(b, p.a)
+				exchange(b, from, to, messages)
+				return float64((cpu(b, p.a) - before).Nanoseconds()) / messages
+			}, func(cost, off float64) float64 { return cost - off })
 			b.ReportMetric(0, "ns/op") // of so many messages
 			b.ReportMetric(median(costs["off"]), "vm-ns/message")
 			for _, mode := range modes[1:] {
@@ -235,22 +215,31 @@ func BenchmarkThroughput(b *testing.B) {
 	p := startTraffic(b, testsupport.Options{Flags: []string{"+S", "1", "+sbwt", "none"}})
 	p.connect(b)
 	modes := []string{"off", "empty", "sampled", "full"}
-	rates := map[string][]float64{}
-	for b.Loop() {
-		round := map[string]float64{}
-		for _, i := range rand.Perm(len(modes)) {
-			round[modes[i]] = throughput(b, p, modes[i], messages)
-		}
-		for mode, rate := range round {
-			rates[mode] = append(rates[mode], rate/round["off"])
-		}
-		rates["rate"] = append(rates["rate"], round["off"])
-	}
-	b.ReportMetric(median(rates["rate"]), "messages/s")
+	rates := compare(b, modes, func(mode string) float64 { return throughput(b, p, mode, messages) },
+		func(rate, off float64) float64 { return rate / off })
+	b.ReportMetric(median(rates["off"]), "messages/s")
 	for _, mode := range modes[1:] {
 		b.ReportMetric(median(rates[mode]), mode+"/off")
 		b.Logf("%s: %.3f, %.3f to %.3f", mode, median(rates[mode]), slices.Min(rates[mode]), slices.Max(rates[mode]))
 	}
+}
+
+// compare measures in all modes, the first of which is without probes, in rounds of
+// random order. It returns what that one gave, and by mode how each other one of
+// the same round relates to it.
+func compare(b *testing.B, modes []string, measure func(mode string) float64, relate func(value, off float64) float64) map[string][]float64 {
+	all := map[string][]float64{}
+	for b.Loop() {
+		round := make([]float64, len(modes))
+		for _, i := range rand.Perm(len(modes)) {
+			round[i] = measure(modes[i])
+		}
+		all[modes[0]] = append(all[modes[0]], round[0])
+		for i := 1; i < len(modes); i++ {
+			all[modes[i]] = append(all[modes[i]], relate(round[i], round[0]))
+		}
+	}
+	return all
 }
 
 func median(values []float64) float64 {

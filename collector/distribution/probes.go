@@ -33,8 +33,8 @@ const (
 type probes struct {
 	target   *beam.Target
 	detail   Detail
-	sent     site // where messages are sent
-	received site // where they are received
+	sent     site   // where messages are sent
+	received uint64 // where they are received, in bytes from the function's first
 	programs *bpf.DistributionPrograms
 	links    []link.Link // none: the probes are not in the VM
 	closing  chan error  // of links that are on their way out; nil if none is
@@ -110,9 +110,7 @@ func (p *probes) attach() error {
 	var errs [2]error
 	var both sync.WaitGroup
 	both.Go(func() { links[0], errs[0] = p.probe(executable, sendFunction, p.sent.offset, p.programs.Sent) })
-	both.Go(func() {
-		links[1], errs[1] = p.probe(executable, receivedFunction, p.received.offset, p.programs.Received)
-	})
+	both.Go(func() { links[1], errs[1] = p.probe(executable, receivedFunction, p.received, p.programs.Received) })
 	both.Wait()
 	for i, l := range links {
 		if errs[i] == nil {

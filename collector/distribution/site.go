@@ -25,24 +25,24 @@ type site struct {
 
 // findSites finds the places for the probes, in the emulator's file: the memory of
 // a VM may have another's probe there. One is where erts_dsig_send has encoded a
-// message, one where erts_net_message is entered.
-func findSites(executable string, phase int32) (sent, received site, err error) {
+// message, one where erts_net_message is entered: bytes from its first.
+func findSites(executable string, phase int32) (sent site, received uint64, err error) {
 	file, err := elf.Open(executable)
 	if err != nil {
-		return site{}, site{}, fmt.Errorf("open the VM's executable: %w", err)
+		return site{}, 0, fmt.Errorf("open the VM's executable: %w", err)
 	}
 	defer file.Close()
 	code, err := functionCode(file, sendFunction)
 	if err != nil {
-		return site{}, site{}, err
+		return site{}, 0, err
 	}
 	if sent, err = findStore(code, phase, phaseSend); err != nil {
-		return site{}, site{}, err
+		return site{}, 0, err
 	}
 	if code, err = functionCode(file, receivedFunction); err != nil {
-		return site{}, site{}, err
+		return site{}, 0, err
 	}
-	return sent, site{offset: entry(code)}, nil
+	return sent, entry(code), nil
 }
 
 // maxFunction bounds the code of the function: it has 5 KiB.

@@ -87,20 +87,6 @@ func connections() Check {
 	return Check{Name: name, Detail: "tracepoints and a packet filter attach"}
 }
 
-// listing checks whether the kernel tells of sockets.
-func listing() Check {
-	const name, remedy = "sockets", "record does without, and counts neither connections nor bytes to other nodes"
-	kernel, err := sockets.Open(os.Getpid())
-	if err == nil {
-		_, err = kernel.Listening()
-		err = errors.Join(err, kernel.Close())
-	}
-	if err != nil {
-		return failed(name, err, remedy)
-	}
-	return Check{Name: name, Detail: "the kernel lists them"}
-}
-
 func tryConnections() error {
 	programs, err := bpf.LoadConnections()
 	if err != nil {
@@ -128,6 +114,20 @@ func tryConnections() error {
 		return fmt.Errorf("attach the filter of what clients say: %w", err)
 	}
 	return nil
+}
+
+// listing checks whether the kernel tells of sockets.
+func listing() Check {
+	const name, remedy = "sockets", "record does without, and counts neither connections nor bytes to other nodes"
+	kernel, err := sockets.Open(os.Getpid())
+	if err == nil {
+		_, err = kernel.Listening()
+		err = errors.Join(err, kernel.Close())
+	}
+	if err != nil {
+		return failed(name, err, remedy)
+	}
+	return Check{Name: name, Detail: "the kernel lists them"}
 }
 
 // uprobes tell of code that is loaded at once; without them the list of code

@@ -2,6 +2,7 @@ package attribution_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -146,10 +147,13 @@ func observeNode(ctx context.Context, pid int) (a attributed, err error) {
 			workloads[p.Workload][p.Basis] += p.Nanoseconds
 		})
 	attributor.AwaitMessages()
-	costs := make(chan map[string]map[string]float64, 1)
-	go func() { costs <- messageCosts(ctx, target, rules) }()
+	var messages sync.WaitGroup
+	var costs map[string]map[string]float64
+	var failed error
+	messages.Go(func() { costs, failed = messageCosts(ctx, target, rules) })
 	err = session.Run(ctx, attributor.Add)
-	for peer, by := range <-costs {
+	messages.Wait()
+	for peer, by := range costs {
 		for workload, cost := range by {
 			attributor.CountMessages(peer, workload, cost)
 		}
@@ -157,23 +161,20 @@ func observeNode(ctx context.Context, pid int) (a attributed, err error) {
 	attributor.Close()
 	a.stats = session.Stats()
 	a.weigh(threads)
-	return a, err
+	return a, errors.Join(err, failed)
 }
 
 // messageCosts looks at the messages between the nodes, as record does.
-func messageCosts(ctx context.Context, target *beam.Target, rules *attribution.Rules) map[string]map[string]float64 {
+func messageCosts(ctx context.Context, target *beam.Target, rules *attribution.Rules) (map[string]map[string]float64, error) {
 	session, err := distribution.Open(target, distribution.Options{Detail: distribution.Sampled})
 	if err != nil {
-		fmt.Println("without messages:", err)
-		return nil
+		return nil, err
 	}
 	defer session.Close()
 	builder := traffic.NewBuilder(rules)
-	if err := session.Run(ctx, builder.Add); err != nil {
-		fmt.Println("not all messages:", err)
-	}
+	err = session.Run(ctx, builder.Add)
 	builder.Close()
-	return builder.Costs()
+	return builder.Costs(), errors.Join(err, session.Stats().NoMessages)
 }
 
 // weigh adds up the times of all threads, each with its weight.

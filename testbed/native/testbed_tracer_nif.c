@@ -142,22 +142,27 @@ static size_t wire_size(const unsigned char *b, size_t size) {
     return size - 1 - text + known.count + (known.count + 1) / 2;
 }
 
+#define NUMBER(n) enif_make_int(env, n)
+#define ATOM(text) enif_make_atom(env, text)
+
+/* spawn_request returns the control message that starts module:function/arity on another node. */
+static ERL_NIF_TERM spawn_request(ErlNifEnv *env, ERL_NIF_TERM ref, ERL_NIF_TERM sender, const char *module, const char *function, int arity, const char *option) {
+    return enif_make_tuple6(env, NUMBER(29), ref, sender, sender, enif_make_tuple3(env, ATOM(module), ATOM(function), NUMBER(arity)),
+                            enif_make_list1(env, ATOM(option)));
+}
+
 /* on_wire returns what is sent as it goes to another node: a tuple of the control
  * message and the message, for the kinds of testbed_truth:sent/3. */
 static ERL_NIF_TERM on_wire(ErlNifEnv *env, ERL_NIF_TERM sender, ERL_NIF_TERM kind, ERL_NIF_TERM to, ERL_NIF_TERM message) {
     const ERL_NIF_TERM *e;
     int arity;
     ERL_NIF_TERM ref = enif_make_ref(env), tag = enif_make_list_cell(env, atom_alias, ref), control;
-#define NUMBER(n) enif_make_int(env, n)
-#define ATOM(text) enif_make_atom(env, text)
     if (kind == atom_spawn) {
-        control = enif_make_tuple6(env, NUMBER(29), ref, sender, sender, enif_make_tuple3(env, ATOM("erlang"), ATOM("apply"), NUMBER(2)),
-                                   enif_make_list1(env, ATOM("link")));
+        control = spawn_request(env, ref, sender, "erlang", "apply", 2, "link");
         message = enif_make_list2(env, message, enif_make_list(env, 0));
     } else if (kind == atom_rpc) { /* {M, F, A} */
         if (!enif_get_tuple(env, message, &arity, &e) || arity != 3) return message;
-        control = enif_make_tuple6(env, NUMBER(29), ref, sender, sender, enif_make_tuple3(env, ATOM("erpc"), ATOM("execute_call"), NUMBER(4)),
-                                   enif_make_list1(env, ATOM("monitor")));
+        control = spawn_request(env, ref, sender, "erpc", "execute_call", 4, "monitor");
         message = enif_make_list4(env, ref, e[0], e[1], e[2]);
     } else if (kind == atom_result) {
         control = enif_make_tuple4(env, NUMBER(28), sender, sender, ref);
