@@ -50,7 +50,11 @@ const (
 type Programs struct {
 	Sample *ebpf.Program // perf event: one record per tick of a target's thread
 	Code   *ebpf.Program // uprobe: one record per change of the JIT's code list
-	Events *ebpf.Map     // perf event array that all records go to
+	Events *ebpf.Map     // perf event array of the samples
+
+	// CodeEvents is the perf event array of those changes. They are few, and have
+	// buffers of their own, that samples cannot fill.
+	CodeEvents *ebpf.Map
 
 	targets, schedulers, counters *ebpf.Map
 	closers                       []func() error
@@ -89,12 +93,12 @@ func Load() (*Programs, error) {
 		}
 	}
 	var code codeObjects
-	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"events": p.Events, "targets": p.targets}}
+	options := ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"targets": p.targets}}
 	if err := loadCodeObjects(&code, &options); err != nil {
 		p.Close()
 		return nil, fmt.Errorf("loading the code load program: %w", err)
 	}
-	p.Code = code.CodeRegistered
+	p.Code, p.CodeEvents = code.CodeRegistered, code.Events
 	p.closers = append(p.closers, code.Close)
 	return p, nil
 }

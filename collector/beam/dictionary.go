@@ -70,6 +70,24 @@ func dictionaryValue(m memory.Reader, l *DictionaryLayout, at, key uint64) (uint
 	return 0, errTorn
 }
 
+// dictionaryMFA reads a value that is a function. A collection frees the memory of
+// terms when the dictionary points to where they are now: what it pointed to all
+// the time was read whole.
+func dictionaryMFA(m memory.Reader, l *DictionaryLayout, at, key uint64) (mfa, error) {
+	term, err := dictionaryValue(m, l, at, key)
+	if err != nil {
+		return mfa{}, err
+	}
+	f, err := readMFA(m, term)
+	if err != nil {
+		return mfa{}, err
+	}
+	if now, err := dictionaryValue(m, l, at, key); err != nil || now != term {
+		return mfa{}, errTorn
+	}
+	return f, nil
+}
+
 // pairValue returns the value of a tuple {Key,Value} if it has the key.
 func pairValue(m memory.Reader, term, key uint64) (uint64, error) {
 	var words [3]uint64

@@ -119,3 +119,46 @@ func FuzzDictionary(f *testing.F) {
 		}
 	})
 }
+
+// collected is memory in which a collection ends once a tuple was looked for: the
+// dictionary has it elsewhere, and its place is used for something else.
+type collected struct {
+	before, after segments
+	at            uint64
+	ended         bool
+}
+
+func (c *collected) Read(buf []byte, addr uint64) error {
+	c.ended = c.ended || addr == c.at
+	if c.ended {
+		return c.after.Read(buf, addr)
+	}
+	return c.before.Read(buf, addr)
+}
+
+func TestDictionaryMFAWhileItMoves(t *testing.T) {
+	l := &layoutOTP25JITAMD64.Dictionary
+	key := atomTerm(1)
+	dictionary := func(tuple uint64) segments {
+		return segments{
+			dictionaryOf(1, 2, termNil, tupleTerm(0x2000)),
+			{0x2000, []uint64{tupleHeader(2), key, tupleTerm(tuple)}},
+			{0x4000, []uint64{tupleHeader(3), atomTerm(1), atomTerm(2), smallTerm(3)}},
+		}
+	}
+	function := func(arity uint64) segment {
+		return segment{0x3000, []uint64{tupleHeader(3), atomTerm(1), atomTerm(2), smallTerm(arity)}}
+	}
+	want := mfa{atomTerm(1), atomTerm(2), 3}
+	stays := append(dictionary(0x3000), function(3))
+	if got, err := dictionaryMFA(stays, l, 0x1000, key); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	moves := &collected{before: stays, after: append(dictionary(0x4000), function(22)), at: 0x3000}
+	if got, err := dictionaryMFA(moves, l, 0x1000, key); !errors.Is(err, errTorn) {
+		t.Errorf("read while it moved: %+v, %v", got, err)
+	}
+	if got, err := dictionaryMFA(moves, l, 0x1000, key); err != nil || got != want {
+		t.Errorf("read after it moved: %+v, %v", got, err)
+	}
+}

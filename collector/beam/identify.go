@@ -234,11 +234,7 @@ func (t *Target) dictionaryCall(at uint64) (string, error) {
 		}
 		t.initialCallKey = key
 	}
-	term, err := dictionaryValue(t.Memory, &t.Layout.Dictionary, at, t.initialCallKey)
-	if err != nil {
-		return "", err
-	}
-	f, err := readMFA(t.Memory, term)
+	f, err := dictionaryMFA(t.Memory, &t.Layout.Dictionary, at, t.initialCallKey)
 	if err != nil {
 		return "", err
 	}

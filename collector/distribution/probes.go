@@ -176,6 +176,10 @@ func (p *probes) run(ctx context.Context, until time.Time, handle func(*Message)
 				sleep(ctx, wait)
 				continue
 			}
+			// What was seen before the rest stands for what went by in it.
+			if err := p.flush(handle); err != nil {
+				return err
+			}
 			if err := p.attach(); err != nil {
 				return err
 			}
@@ -193,6 +197,9 @@ func (p *probes) run(ctx context.Context, until time.Time, handle func(*Message)
 		if err != nil {
 			return err
 		}
+	}
+	if len(p.links) == 0 {
+		return p.look(nil)
 	}
 	return p.flush(handle)
 }
@@ -227,7 +234,6 @@ func (p *probes) interrupt(handle func(*Message)) error {
 	p.closing = nil
 	n, err := p.read(context.Background(), time.Now(), maxUint64)
 	p.weights.interrupted()
-	err = errors.Join(err, p.flush(handle))
 	p.budget.spend(n, time.Now())
 	p.resume = time.Now().Add(p.budget.rest())
 	return err
@@ -282,6 +288,23 @@ func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint
 // go by what was counted until now, so it is all of it. In the order of their times
 // a reply comes behind the call, and the packets of a message one by one.
 func (p *probes) flush(handle func(*Message)) error {
+	if err := p.look(p.decoder.count(p.pending.Until(ordered.All))); err != nil {
+		return err
+	}
+	// In a gap the packets of a message that was cut do not come any more.
+	p.handleAll(handle)
+	if len(p.links) == 0 {
+		for _, m := range p.decoder.cut() {
+			p.handle(m, handle)
+		}
+	} else {
+		p.weights.gap = false
+	}
+	return nil
+}
+
+// look counts what went by until now, and weighs what was seen of it.
+func (p *probes) look(seen map[carrier]copies) error {
 	traffic, err := p.programs.Traffic()
 	if err != nil {
 		return err
@@ -295,20 +318,11 @@ func (p *probes) flush(handle func(*Message)) error {
 	if counters.OutputFailed > p.counters.OutputFailed {
 		p.weights.lost()
 	}
-	p.weights.look(vm, traffic, p.decoder.count(p.pending.Until(ordered.All)), func(atom uint64) string {
+	p.weights.look(vm, traffic, seen, func(atom uint64) string {
 		name, _ := p.target.Atom(atom)
 		return name
 	})
 	p.counters = counters
-	// In a gap the packets of a message that was cut do not come any more.
-	p.handleAll(handle)
-	if len(p.links) == 0 {
-		for _, m := range p.decoder.cut() {
-			p.handle(m, handle)
-		}
-	} else {
-		p.weights.gap = false
-	}
 	return nil
 }
 

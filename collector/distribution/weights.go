@@ -24,7 +24,7 @@ type carried struct {
 	seen      uint64  // messages of which copies came
 	owed      float64 // packets for which no message stands yet; below 0 if more do
 	estimated float64 // messages that went by, probed or not
-	weight    float64 // of the messages seen between the last two looks
+	weight    float64 // of the messages that were handed to the last look
 }
 
 // copies are the packets and messages of which copies came. They are not what
@@ -33,8 +33,9 @@ type copies struct{ packets, messages uint64 }
 
 // weights tells for how many messages one that was probed stands, where the
 // probes are in the VM for a part of the time only: the VM itself counts the
-// packets of each connection. What goes by unseen is made up for by what is seen
-// next on the same connection.
+// packets of each connection. What goes by unseen is made up for by what was seen
+// before on the same connection and is still to be handled, or else by what is
+// seen next.
 //
 // The two ways of counting are not read at one instant. So where the VM's has its
 // turn it is its whole count that stands: what was added before is taken off,
@@ -79,7 +80,7 @@ func (w *weights) interrupted() { w.gap, w.sparse = true, true }
 func (w *weights) lost() { w.lossy = true }
 
 // look takes the counts of the VM and of the probes, and sets the weights of what
-// was seen since the last look.
+// was seen and is handled now.
 func (w *weights) look(vm []beam.Connection, probes []bpf.Traffic, seen map[carrier]copies, name func(uint64) string) {
 	for _, c := range w.carried {
 		c.listed = false

@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/beamprof/beamprof/bpf"
@@ -32,12 +33,37 @@ func (k *kernelNames) functions(addresses []uint64) ([]string, error) {
 	}
 	if k.namer != nil {
 		if functions, err := k.namer.Symbols(addresses); err == nil {
+			unnamed := false
 			for i, symbol := range functions {
 				functions[i] = native.KernelFunction(symbol)
+				unnamed = unnamed || functions[i] == ""
+			}
+			if unnamed {
+				k.nameGenerated(functions, addresses)
 			}
 			return functions, nil
 		}
 	}
+	return k.fromTable(addresses)
+}
+
+// generated are the names of pages of code that the kernel makes for ftrace and
+// kprobes. Only its table has them (kernel/trace/ftrace.c and kernel/kprobes.c,
+// from Linux 5.8 on).
+var generated = []string{"ftrace_trampoline", "kprobe_insn_page", "kprobe_optinsn_page"}
+
+// nameGenerated names what is in such pages. Without the table they have no names.
+func (k *kernelNames) nameGenerated(functions []string, addresses []uint64) {
+	table, _ := k.fromTable(addresses)
+	for i, name := range table {
+		if functions[i] == "" && slices.Contains(generated, name) {
+			functions[i] = name
+		}
+	}
+}
+
+// fromTable returns the same as functions, as the kernel's table has it.
+func (k *kernelNames) fromTable(addresses []uint64) ([]string, error) {
 	if k.read.IsZero() || time.Since(k.read) > maxKernelAge {
 		k.symbols, k.err = native.LoadKernelSymbols()
 		k.read = time.Now()

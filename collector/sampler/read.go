@@ -67,11 +67,12 @@ func (s *Sampler) rest() error {
 // processes that are not named yet come last: by then another sample may have
 // told. Records of VMs that were removed meanwhile are dropped with them.
 func (s *Sampler) flush(until uint64) {
+	s.readCode()
 	records := s.pending.Until(until)
 	if len(records) == 0 {
 		return
 	}
-	s.refreshCode(records)
+	s.refreshCode(records[len(records)-1].Time)
 	late := s.late[:0]
 	for _, r := range records {
 		if !s.handleRecord(r.Bytes, false) {
@@ -90,25 +91,47 @@ func (s *Sampler) flush(until uint64) {
 	s.pending.Drop(len(records))
 }
 
-// refreshCode takes in the code that came or went during the batch: one look is
-// enough, as what is known afterwards knows its time.
-func (s *Sampler) refreshCode(records []ordered.Record) {
-	for _, r := range records {
-		raw := r.Bytes
-		if recordType(raw) == bpf.RecordCode {
-			if source := s.sources[binary.NativeEndian.Uint32(raw[4:])]; source != nil {
-				source.codeEvent(raw)
+// readCode reads what the kernel side told of JIT code by now, for a look at the
+// code, and for the place of each change among the samples.
+func (s *Sampler) readCode() {
+	s.code.SetDeadline(time.Now())
+	for {
+		if err := s.code.ReadInto(&s.raw); err != nil {
+			if perf.IsUnknownEvent(err) {
+				continue
 			}
+			return // no more
+		}
+		if s.raw.LostSamples > 0 { // it is not known whose they were
+			for _, source := range s.sources {
+				source.stats.CodeErrors++
+			}
+			continue
+		}
+		if source := s.codeSource(s.raw.RawSample); source != nil {
+			source.codeEvent(s.raw.RawSample)
+			s.pending.Add(s.raw.RawSample)
 		}
 	}
-	newest := records[len(records)-1].Time
+}
+
+// codeSource returns the VM whose code a record is about, or nil.
+func (s *Sampler) codeSource(raw []byte) *Source {
+	return s.sources[binary.NativeEndian.Uint32(raw[4:])]
+}
+
+// refreshCode takes in the code that came or went: one look is enough, as what is
+// known afterwards knows its time. It comes before the records up to the time
+// newest are handled.
+func (s *Sampler) refreshCode(newest uint64) {
+	now := ordered.Now()
 	for _, source := range s.sources {
-		source.looked, source.codeChanged = false, len(source.codeEvents) > 0
+		source.looked, source.codeChanged = false, false
 		switch {
 		case source.codeProbe == nil:
 			source.refreshCode(s.flushed)
-		case source.codeChanged:
-			source.refreshCode(newest)
+		case len(source.codeEvents) > 0:
+			source.refreshCode(now)
 		}
 	}
 	s.flushed = max(s.flushed, newest)
@@ -119,7 +142,8 @@ func (s *Sampler) refreshCode(records []ordered.Record) {
 func (s *Sampler) handleRecord(raw []byte, last bool) bool {
 	switch recordType(raw) {
 	case bpf.RecordCode: // what has an address is another function from here on
-		if source := s.sources[binary.NativeEndian.Uint32(raw[4:])]; source != nil {
+		if source := s.codeSource(raw); source != nil {
+			source.codeChanged = true
 			source.decoder.frames.forgetJIT()
 		}
 		return last

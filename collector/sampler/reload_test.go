@@ -31,8 +31,9 @@ func TestReloadedCode(t *testing.T) {
 	testsupport.RequireBPF(t)
 	t.Run("told by a uprobe", func(t *testing.T) {
 		share, versions := profileReloads(t, 40, false)
-		if share < 1 || versions < 10 {
-			t.Errorf("%.2f%% of the samples of %d versions are named by the version that ran, want all", 100*share, versions)
+		// What is left: a return address of before, where a frame begins to be built.
+		if share < 0.999 || versions < 10 {
+			t.Errorf("%.3f%% of the samples of %d versions are named by the version that ran, want 99.9%%", 100*share, versions)
 		}
 	})
 	// What was loaded between two looks, at the place of what was purged, cannot be

@@ -47,7 +47,8 @@ type Sampler struct {
 	requests []request
 
 	// Of the goroutine that runs.
-	reader  *perf.Reader
+	reader  *perf.Reader // of samples
+	code    *perf.Reader // of changes of code
 	raw     perf.Record
 	pending ordered.Records
 	late    []ordered.Record // of pending: samples of processes without a name, and changes of code
@@ -68,6 +69,8 @@ const (
 	recordSize    = 8 << 10 // typical
 	minBuffer     = 256 << 10
 	maxBuffer     = 8 << 20
+	maxWatermark  = 1 << 20               // so much is read at once: the rest is for when we get no CPU
+	codeBuffer    = 128 << 10             // 2000 changes, read with each batch
 	firstInterval = 25 * time.Millisecond // doubles up to
 	readInterval  = time.Second           // since each look wakes Go's runtime for some 10 ms
 	housekeeping  = time.Second           // between looks at the processes and the CPUs
@@ -100,7 +103,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 	for _, source := range s.sources {
 		err = errors.Join(err, source.stop())
 	}
-	err = errors.Join(err, s.rest(), s.reader.Close())
+	err = errors.Join(err, s.rest(), s.reader.Close(), s.code.Close())
 	for _, source := range s.sources {
 		source.count()
 	}
@@ -116,7 +119,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 func (s *Sampler) begin() (err error) {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	if s.reader, err = s.newReader(); err != nil {
+	if s.reader, s.code, err = s.newReaders(); err != nil {
 		return err
 	}
 	_, err = s.events.update()
@@ -128,6 +131,7 @@ func (s *Sampler) begin() (err error) {
 	if err != nil {
 		s.events.close()
 		s.reader.Close()
+		s.code.Close()
 		return err
 	}
 	s.running = true
@@ -192,14 +196,20 @@ func (s *Sampler) serve() {
 	}
 }
 
-func (s *Sampler) newReader() (*perf.Reader, error) {
+func (s *Sampler) newReaders() (samples, code *perf.Reader, err error) {
 	size := int(float64(s.options.Frequency) * bufferSeconds * recordSize)
 	size = max(minBuffer, min(maxBuffer, size))
-	reader, err := perf.NewReaderWithOptions(s.programs.Events, size, perf.ReaderOptions{Watermark: size / 2})
-	if err != nil {
-		return nil, fmt.Errorf("opening the output buffers: %w", err)
+	samples, err = perf.NewReaderWithOptions(s.programs.Events, size, perf.ReaderOptions{Watermark: min(size/2, maxWatermark)})
+	if err == nil {
+		code, err = perf.NewReaderWithOptions(s.programs.CodeEvents, codeBuffer, perf.ReaderOptions{Watermark: codeBuffer / 2})
 	}
-	return reader, nil
+	if err != nil {
+		if samples != nil {
+			samples.Close()
+		}
+		return nil, nil, fmt.Errorf("opening the output buffers: %w", err)
+	}
+	return samples, code, nil
 }
 
 // followCPUs starts the clocks of CPUs that came online, and gives them an
@@ -209,14 +219,15 @@ func (s *Sampler) followCPUs() error {
 	if err != nil || !came {
 		return err
 	}
-	next, err := s.newReader()
+	samples, code, err := s.newReaders()
 	if err != nil {
 		return err
 	}
 	err = s.rest()
 	s.reader.Close()
+	s.code.Close()
 	s.mutex.Lock()
-	s.reader = next
+	s.reader, s.code = samples, code
 	s.mutex.Unlock()
 	return err
 }

@@ -21,8 +21,8 @@ type Source struct {
 	sampler     *Sampler
 	target      *beam.Target
 	codeProbe   link.Link   // nil if uprobes are not possible: the code list is polled
-	codeEvents  []jit.Event // of this flush
-	codeChanged bool        // in this flush
+	codeEvents  []jit.Event // that no look at the code took in yet
+	codeChanged bool        // between the samples of this flush
 	space       *native.Space
 	decoder     *decoder
 	handle      func(*collector.Sample)
