@@ -82,7 +82,11 @@ func (d *distributionRecorder) warnings() []string {
 	if stats.NoBytes != nil {
 		add("bytes from and to other nodes were not counted: %v", stats.NoBytes)
 	}
-	if stats.NoMessages != nil {
+	switch {
+	case stats.NoMessages == nil:
+	case stats.NoBytes != nil:
+		add("messages to other nodes were not looked at: %v", stats.NoMessages)
+	default:
 		add("messages to other nodes were not looked at, their bytes are counted: %v", stats.NoMessages)
 	}
 	if stats.Reduced {
