@@ -2,7 +2,12 @@ package distribution
 
 import (
 	"bytes"
+	"slices"
 	"testing"
+	"unsafe"
+
+	"github.com/beamprof/beamprof/bpf"
+	"github.com/beamprof/beamprof/collector/beam"
 )
 
 // The worked example of the External Term Format's description ("Distribution
@@ -233,4 +238,40 @@ func FuzzRecord(f *testing.F) {
 			t.Error("more than there is")
 		}
 	})
+}
+
+// packetOf is a record of one packet of a received message; the first one of a
+// message comes with data, the last one has the fragment number 1.
+func packetOf(sequence, fragment, bytes uint64, first bool) []byte {
+	r := record{Message: bpf.Message{Type: bpf.RecordReceived, Sequence: sequence, Fragment: fragment, Bytes: bytes}}
+	if first {
+		r.DataLength, r.Payload = 8, 8
+	}
+	raw := slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(&r.Message)), messageHeadSize))
+	return append(raw, make([]byte, r.Payload)...)
+}
+
+// What a process sends comes in packets of one sequence, one message after the
+// other. A last packet that was not copied loses no message.
+func TestPackets(t *testing.T) {
+	d := &decoder{target: &beam.Target{}, open: map[sequence]*Message{}}
+	var got []uint64
+	for _, raw := range [][]byte{
+		packetOf(0, 0, 70, true), // all of a message
+		packetOf(5, 3, 100, true), packetOf(5, 2, 100, false), packetOf(5, 1, 30, false),
+		packetOf(5, 3, 100, true), packetOf(5, 2, 100, false),
+		packetOf(5, 2, 100, true), packetOf(6, 2, 10, true), packetOf(5, 1, 20, false), packetOf(6, 1, 1, false),
+		packetOf(5, 1, 20, false), // of one whose first packet was not copied
+		packetOf(7, 4, 100, true), packetOf(7, 3, 100, false),
+	} {
+		if m := d.decode(raw); m != nil {
+			got = append(got, m.Bytes)
+		}
+	}
+	for _, m := range d.cut() {
+		got = append(got, m.Bytes)
+	}
+	if want := []uint64{70, 230, 300, 120, 11, 400}; !slices.Equal(got, want) || d.bad+d.lost > 0 {
+		t.Errorf("messages of %d bytes, not %d; %d bad, %d lost", got, want, d.bad, d.lost)
+	}
 }

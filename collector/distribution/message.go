@@ -156,8 +156,14 @@ func (d *decoder) decode(raw []byte) *Message {
 		d.lost += uint64(len(d.open))
 		clear(d.open)
 	}
+	// A process sends one message after the other: of the one before, the last
+	// packet was not copied.
+	before := d.open[key]
+	if before != nil {
+		before.Bytes += before.rest
+	}
 	d.open[key] = m
-	return nil
+	return before
 }
 
 // cut returns the messages received in part, with the bytes that they should

@@ -42,6 +42,7 @@ type probes struct {
 	decoder  *decoder
 	raw      perf.Record
 	pending  ordered.Records
+	looked   time.Time // when all buffers were looked at, or a little before
 	budget   *budget
 	weights  *weights
 	resume   time.Time // when the probes may go in again
@@ -164,7 +165,8 @@ func (p *probes) begin() error {
 	if p.detail == Full {
 		share = fullShare
 	}
-	p.budget = newBudget(share, time.Now())
+	p.looked = time.Now()
+	p.budget = newBudget(share, p.looked)
 	return p.attach()
 }
 
@@ -177,7 +179,7 @@ func (p *probes) run(ctx context.Context, until time.Time, handle func(*Message)
 				continue
 			}
 			// What was seen before the rest stands for what went by in it.
-			if err := p.flush(handle); err != nil {
+			if err := p.flush(ordered.All, handle); err != nil {
 				return err
 			}
 			if err := p.attach(); err != nil {
@@ -192,7 +194,7 @@ func (p *probes) run(ctx context.Context, until time.Time, handle func(*Message)
 		case !p.budget.spend(n, time.Now()):
 			err = p.interrupt(handle)
 		case p.pending.Bytes() >= pendingBytes:
-			err = p.flush(handle)
+			err = p.flush(ordered.All, handle)
 		}
 		if err != nil {
 			return err
@@ -201,7 +203,8 @@ func (p *probes) run(ctx context.Context, until time.Time, handle func(*Message)
 	if len(p.links) == 0 {
 		return p.look(nil)
 	}
-	return p.flush(handle)
+	// Of what came later, another CPU's buffer may have more to tell.
+	return p.flush(ordered.SafeUntil(p.looked), handle)
 }
 
 // interrupt takes the probes out of the VM because there are too many messages.
@@ -216,7 +219,7 @@ func (p *probes) interrupt(handle func(*Message)) error {
 		// Until they are out, messages go on coming.
 		n, err := p.read(context.Background(), time.Now().Add(5*time.Millisecond), maxUint64)
 		if err == nil && p.pending.Bytes() >= pendingBytes {
-			err = p.flush(handle)
+			err = p.flush(ordered.All, handle)
 		}
 		if err != nil {
 			return err
@@ -257,7 +260,7 @@ func (p *probes) end(handle func(*Message)) error {
 	err := p.detach()
 	p.weights.gap = p.weights.sparse // the last word is the VM's
 	_, failed := p.read(context.Background(), time.Now(), maxUint64)
-	return errors.Join(err, failed, p.flush(handle))
+	return errors.Join(err, failed, p.flush(ordered.All, handle))
 }
 
 // read reads messages until a time, until ctx is done, or until there are so many.
@@ -266,7 +269,8 @@ func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint
 		p.reader.SetDeadline(until)
 		err := p.reader.ReadInto(&p.raw)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded):
+		case errors.Is(err, os.ErrDeadlineExceeded): // all buffers were looked at since
+			p.looked = until
 			return n, nil
 		case perf.IsUnknownEvent(err):
 			continue
@@ -284,15 +288,15 @@ func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint
 	return n, nil
 }
 
-// flush decodes and handles what was read, with the weights that it has now: they
-// go by what was counted until now, so it is all of it. In the order of their times
-// a reply comes behind the call, and the packets of a message one by one.
-func (p *probes) flush(handle func(*Message)) error {
-	if err := p.look(p.decoder.count(p.pending.Until(ordered.All))); err != nil {
+// flush decodes and handles what was read, up to a time, with the weights that it
+// has now. In the order of their times a reply comes behind the call, and the
+// packets of a message one by one.
+func (p *probes) flush(until uint64, handle func(*Message)) error {
+	if err := p.look(p.decoder.count(p.pending.Until(until))); err != nil {
 		return err
 	}
+	p.handleAll(until, handle)
 	// In a gap the packets of a message that was cut do not come any more.
-	p.handleAll(handle)
 	if len(p.links) == 0 {
 		for _, m := range p.decoder.cut() {
 			p.handle(m, handle)
@@ -326,12 +330,12 @@ func (p *probes) look(seen map[carrier]copies) error {
 	return nil
 }
 
-func (p *probes) handleAll(handle func(*Message)) {
+func (p *probes) handleAll(until uint64, handle func(*Message)) {
 	if p.pending.Len() == 0 {
 		return
 	}
 	_ = p.target.RefreshCode() // without it functions that were loaded just now have no names
-	p.pending.Flush(ordered.All, func(raw []byte) {
+	p.pending.Flush(until, func(raw []byte) {
 		if m := p.decoder.decode(raw); m != nil {
 			p.handle(m, handle)
 		}
