@@ -16,12 +16,12 @@ import (
 )
 
 // targetSlot is for how long the clocks tick, or rest.
-const targetSlot = 250 * time.Millisecond
+const targetSlot = 50 * time.Millisecond
 
 // BenchmarkTarget measures what the ticks at 99 Hz take from the target: its work
 // per second while they come, with that right before or after while they do not,
 // in random order. Shared machines get faster and slower by more than what is
-// looked for, but not within half a second, and there are many pairs. What the
+// looked for, but less so within a tenth of a second, and there are many pairs. What the
 // collector does with the samples comes a second later and falls on both alike:
 // that is BenchmarkRecord's, of cmd/beamprof.
 func BenchmarkTarget(b *testing.B) {

@@ -108,7 +108,7 @@ func TestBesidePerf(t *testing.T) {
 // besidePerf profiles a VM with both, one after the other, at perf's usual frequency.
 func besidePerf(t *testing.T, perf string, vm *testsupport.VM, load string, chained bool) (theirs, ours seenBy) {
 	t.Helper()
-	const frequency, duration = 99, 3 * time.Second
+	const frequency, duration = 99, 1500 * time.Millisecond
 	theirs = perfStacks(t, perf, vm, frequency, duration)
 	samples, _ := profile(t, vm, frequency, duration)
 	for _, s := range samples {
