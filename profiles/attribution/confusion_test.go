@@ -52,13 +52,15 @@ func BenchmarkConfusion(b *testing.B) {
 }
 
 // BenchmarkAblation compares the mixes with what each load costs alone, above
-// the idle system, without any tracing.
+// the idle system, without any tracing. What is compared did not run at the same
+// time, on a machine that may be shared: the means of several rounds tell more.
 //
-//	go test ./profiles/attribution -run '^$' -bench Ablation -benchtime 1x -timeout 30m
+//	go test ./profiles/attribution -run '^$' -bench Ablation -benchtime 3x -timeout 60m
 func BenchmarkAblation(b *testing.B) {
 	cluster := startCluster(b)
 	for _, name := range []string{"mixed1", "mixed2", "mixed3"} {
 		b.Run(name, func(b *testing.B) {
+			var rounds [2][]ablated // by node
 			for b.Loop() {
 				measured := [2]attributed{}
 				_, err := cluster.Run(b.Context(), testbed.Scenario{
@@ -72,7 +74,18 @@ func BenchmarkAblation(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				printAblation(name, &measured, truth)
+				for i := range rounds {
+					node := &truth.Nodes[i]
+					fmt.Printf("\n%s, node %d: idle %.2f cores, with all loads %.2f; work of all loads %.2f cores, of each alone in sum %.2f\n",
+						name, i+1, node.IdleCores, node.MixCores, node.MixWorkCores, node.SumWorkCores)
+					round := compareAblation(&measured[i], truth, i)
+					printAblation(round)
+					rounds[i] = append(rounds[i], round...)
+				}
+			}
+			for i, all := range rounds {
+				fmt.Printf("\n%s, node %d: means of %d rounds\n", name, i+1, b.N)
+				printAblation(means(all))
 			}
 		})
 	}
@@ -257,23 +270,51 @@ func bases(times map[string]int64) string {
 	return strings.Join(parts, ", ")
 }
 
-// printAblation prints each load's part of the workloads that the loads cause,
-// and of the CPU time that they cost alone, both without the VM's own.
-func printAblation(scenario string, measured *[2]attributed, truth *testbed.Ablation) {
-	for i, node := range truth.Nodes {
-		fmt.Printf("\n%s, node %d: idle %.2f cores, with all loads %.2f; work of all loads %.2f cores, of each alone in sum %.2f\n",
-			scenario, i+1, node.IdleCores, node.MixCores, node.MixWorkCores, node.SumWorkCores)
-		var all float64
-		shares := map[string]float64{}
-		for _, load := range truth.Loads {
-			for _, workload := range load.Workloads {
-				shares[load.Name] += measured[i].share(workload)
-			}
-			all += shares[load.Name]
+// ablated is a load's part of the work that all loads cause, as it is measured with
+// all of them, and as it costs alone. The VM's own is in neither.
+type ablated struct {
+	load            string
+	measured, alone float64
+}
+
+func compareAblation(measured *attributed, truth *testbed.Ablation, node int) (loads []ablated) {
+	var all float64
+	shares := map[string]float64{}
+	for _, load := range truth.Loads {
+		for _, workload := range load.Workloads {
+			shares[load.Name] += measured.share(workload)
 		}
-		for _, load := range node.Loads {
-			is := shares[load.Name] / max(all, 1e-9)
-			fmt.Printf("  %-10s %6.1f%%  alone it costs %6.1f%%  %+5.1f\n", load.Name, 100*is, 100*load.WorkShare, 100*(is-load.WorkShare))
+		all += shares[load.Name]
+	}
+	for _, load := range truth.Nodes[node].Loads {
+		loads = append(loads, ablated{load.Name, shares[load.Name], load.WorkShare})
+	}
+	for i := range loads {
+		loads[i].measured /= max(all, 1e-9)
+	}
+	return loads
+}
+
+// means returns the means of each load's rounds.
+func means(rounds []ablated) (loads []ablated) {
+	count := map[string]float64{}
+	for _, r := range rounds {
+		count[r.load]++
+	}
+	for _, r := range rounds {
+		i := slices.IndexFunc(loads, func(l ablated) bool { return l.load == r.load })
+		if i < 0 {
+			i = len(loads)
+			loads = append(loads, ablated{load: r.load})
 		}
+		loads[i].measured += r.measured / count[r.load]
+		loads[i].alone += r.alone / count[r.load]
+	}
+	return loads
+}
+
+func printAblation(loads []ablated) {
+	for _, l := range loads {
+		fmt.Printf("  %-10s %6.1f%%  alone it costs %6.1f%%  %+5.1f\n", l.load, 100*l.measured, 100*l.alone, 100*(l.measured-l.alone))
 	}
 }
