@@ -33,12 +33,10 @@ func (k *kernelNames) functions(addresses []uint64) ([]string, error) {
 	}
 	if k.namer != nil {
 		if functions, err := k.namer.Symbols(addresses); err == nil {
-			unnamed := false
 			for i, symbol := range functions {
 				functions[i] = native.KernelFunction(symbol)
-				unnamed = unnamed || functions[i] == ""
 			}
-			if unnamed {
+			if slices.Contains(functions, "") {
 				k.nameGenerated(functions, addresses)
 			}
 			return functions, nil

@@ -108,9 +108,11 @@ func (s *Sampler) readCode() {
 			}
 			continue
 		}
+		if !s.pending.Add(s.raw.RawSample) {
+			continue
+		}
 		if source := s.codeSource(s.raw.RawSample); source != nil {
 			source.codeEvent(s.raw.RawSample)
-			s.pending.Add(s.raw.RawSample)
 		}
 	}
 }
