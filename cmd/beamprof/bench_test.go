@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -23,12 +24,8 @@ import (
 
 // The benchmarks run the program itself, and perf as the yardstick, on a VM with
 // two schedulers that never rest and with the code of a large application.
-// benchmarkTime is how long each run profiles, aloneTime how long the target is
-// left alone before and after.
-const (
-	benchmarkTime = 30 * time.Second
-	aloneTime     = 15 * time.Second
-)
+// benchmarkTime is how long each run profiles.
+const benchmarkTime = 30 * time.Second
 
 // profiler is a program that profiles a process for a while into a directory.
 type profiler struct {
@@ -65,28 +62,35 @@ type cost struct {
 	data              int64         // written, bytes
 }
 
+// start begins to profile a process. What the profiler says is in the file out.
+func (p profiler) start(b *testing.B, pid int, directory string) (cmd *exec.Cmd, out string) {
+	b.Helper()
+	arguments := p.arguments(pid, directory)
+	cmd = exec.Command(arguments[0], arguments[1:]...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	file, err := os.Create(filepath.Join(b.TempDir(), "out"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer file.Close()
+	cmd.Stdout, cmd.Stderr = file, file
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	return cmd, file.Name()
+}
+
 // run profiles a process once.
 func (p profiler) run(b *testing.B, pid int) cost {
 	b.Helper()
 	directory := b.TempDir()
-	arguments := p.arguments(pid, directory)
-	cmd := exec.Command(arguments[0], arguments[1:]...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := os.Create(filepath.Join(b.TempDir(), "out"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer out.Close()
-	cmd.Stdout, cmd.Stderr = out, out
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
+	cmd, out := p.start(b, pid, directory)
 	watched := watch(cmd.Process.Pid)
-	err = cmd.Wait()
+	err := cmd.Wait()
 	c := watched.end()
 	if err != nil {
-		text, _ := os.ReadFile(out.Name())
-		b.Fatalf("%s: %v\n%s", strings.Join(arguments, " "), err, text)
+		text, _ := os.ReadFile(out)
+		b.Fatalf("%s: %v\n%s", cmd, err, text)
 	}
 	c.user, c.system = cmd.ProcessState.UserTime(), cmd.ProcessState.SystemTime()
 	files, _ := filepath.Glob(filepath.Join(directory, "*"))
@@ -219,36 +223,109 @@ func median(values []float64) float64 {
 	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
+// targetSlot is for how long a profiler is at work, or rests.
+const targetSlot = 50 * time.Millisecond
+
 // BenchmarkTarget measures what being profiled takes from the target: its work per
-// second while a profiler runs, from start to exit, by the mean of that right
-// before and right after, as machines that are shared get faster and slower by
-// more than what is looked for. The order is random. Six rounds take nine minutes.
+// second while a profiler is at work, with that right before or after while its
+// clocks rest and it is stopped, in random order. So all that it does falls on the
+// time when it is at work; what it does each second whatever it sampled, twice
+// over. Shared machines get faster and slower by more than what is looked for, but
+// less so within a tenth of a second, and there are many pairs. What starting and
+// ending takes is BenchmarkRecord's.
 func BenchmarkTarget(b *testing.B) {
 	testsupport.RequireBPF(b)
 	vm := benchload.Large.Start(b, 2)
-	all := profilers(b, benchmarkTime)
-	rate := func(f func()) float64 {
-		before := benchload.Counted(b, vm)
-		f()
-		return benchload.Counted(b, vm).Since(before)
+	for _, p := range profilers(b, time.Hour) {
+		b.Run(p.name, func(b *testing.B) {
+			process, clocks := p.goOn(b, vm.PID)
+			rate := func(atWork bool) float64 {
+				request, signal := uint(unix.PERF_EVENT_IOC_DISABLE), syscall.SIGSTOP
+				if atWork {
+					request, signal = unix.PERF_EVENT_IOC_ENABLE, syscall.SIGCONT
+				}
+				if err := process.Signal(signal); err != nil {
+					b.Fatal(err)
+				}
+				for _, fd := range clocks {
+					if err := unix.IoctlSetInt(fd, request, 0); err != nil {
+						b.Fatal(err)
+					}
+				}
+				before := benchload.Counted(b, vm)
+				time.Sleep(targetSlot)
+				return benchload.Counted(b, vm).Since(before)
+			}
+			var ratios []float64
+			for b.Loop() {
+				if rand.IntN(2) == 0 {
+					with := rate(true)
+					ratios = append(ratios, with/rate(false))
+				} else {
+					without := rate(false)
+					ratios = append(ratios, rate(true)/without)
+				}
+			}
+			center, uncertain := meanLog(ratios)
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(math.Exp(center), "with/without")
+			b.ReportMetric(1.96*uncertain, "±95%")
+			if err := process.Signal(syscall.SIGCONT); err != nil {
+				b.Fatal(err)
+			}
+		})
 	}
-	alone := func() float64 { return rate(func() { time.Sleep(aloneTime) }) }
-	ratios := map[string][]float64{}
-	for b.Loop() {
-		before := alone()
-		for _, i := range rand.Perm(len(all)) {
-			profiled := rate(func() { all[i].run(b, vm.PID) })
-			after := alone()
-			ratio := profiled / ((before + after) / 2)
-			ratios[all[i].name] = append(ratios[all[i].name], ratio)
-			b.Logf("%s: %.3f (%.0f, and %.0f and %.0f without)", all[i].name, ratio, profiled, before, after)
-			before = after
+}
+
+// meanLog returns the mean of the logarithms and its standard error.
+func meanLog(ratios []float64) (mean, uncertain float64) {
+	n := float64(len(ratios))
+	for _, r := range ratios {
+		mean += math.Log(r) / n
+	}
+	for _, r := range ratios {
+		uncertain += (math.Log(r) - mean) * (math.Log(r) - mean)
+	}
+	return mean, math.Sqrt(uncertain / max(n-1, 1) / n)
+}
+
+// goOn starts a profiler that goes on until the benchmark ends. Its perf events are
+// held by this process as well: so they can be turned off and on.
+func (p profiler) goOn(b *testing.B, pid int) (process *os.Process, clocks []int) {
+	b.Helper()
+	cmd, out := p.start(b, pid, b.TempDir())
+	b.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	})
+	time.Sleep(3 * time.Second) // it attaches and samples
+	handle, err := unix.PidfdOpen(cmd.Process.Pid, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer unix.Close(handle)
+	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", cmd.Process.Pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range names {
+		if link, _ := os.Readlink(name); link != "anon_inode:[perf_event]" {
+			continue
 		}
+		number, err := strconv.Atoi(filepath.Base(name))
+		if err != nil {
+			b.Fatal(err)
+		}
+		fd, err := unix.PidfdGetfd(handle, number, 0)
+		if err != nil {
+			b.Skipf("this kernel does not let the events of another process be held: %v", err)
+		}
+		b.Cleanup(func() { unix.Close(fd) })
+		clocks = append(clocks, fd)
 	}
-	b.ReportMetric(0, "ns/op")
-	for name, values := range ratios {
-		b.ReportMetric(median(values), name+"/nothing")
-		b.ReportMetric(slices.Min(values), name+"/nothing-min")
-		b.ReportMetric(slices.Max(values), name+"/nothing-max")
+	if len(clocks) == 0 {
+		text, _ := os.ReadFile(out)
+		b.Fatalf("%s samples nothing:\n%s", p.name, text)
 	}
+	return cmd.Process, clocks
 }

@@ -27,9 +27,9 @@ const benchmarkFrequency = 999
 const sampleTimeout = time.Minute
 
 // BenchmarkKernelSide measures what one sample costs in the kernel, beside a
-// program that only outputs a record of 1 KiB. Both run at the ticks of clocks of
-// their own with the same period. Ticks that hit other processes are charged to
-// the samples.
+// program that only outputs a record of 1 KiB, and one that only has the kernel
+// walk its own stack. They run at the ticks of clocks of their own with the same
+// period. Ticks that hit other processes are charged to the samples.
 func BenchmarkKernelSide(b *testing.B) {
 	for _, l := range benchload.Stacks {
 		b.Run(l.Name, func(b *testing.B) {
@@ -58,7 +58,8 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 		b.Fatal(err)
 	}
 	defer session.Close()
-	empty := startEmpty(b, target.PID, benchmarkFrequency)
+	empty := startEmpty(b, target.PID)
+	walk := startWalk(b, target.PID)
 	ctx, cancel := context.WithTimeout(context.Background(), sampleTimeout)
 	defer cancel()
 	var samples, callers, bytes int
@@ -82,7 +83,8 @@ func benchmarkKernelSide(b *testing.B, target *beam.Target) {
 	per := func(total float64, unit string) { b.ReportMetric(total/float64(samples), unit) }
 	b.ReportMetric(0, "ns/op") // the clock's period
 	per(runTime(b, session.sampler.programs.Sample), "kernel-ns/sample")
-	per(runTime(b, empty.program), "empty-ns/sample")
+	per(runTime(b, empty), "empty-ns/sample")
+	per(runTime(b, walk), "walk-ns/sample")
 	per(float64(bytes), "bytes/sample")
 	per(float64(callers), "callers")
 	per(float64(frames[collector.FrameErlang]), "erlang-frames")
@@ -134,71 +136,90 @@ func runTime(b *testing.B, program *ebpf.Program) float64 {
 // emptyOutput is what the empty program outputs for each tick, in bytes.
 const emptyOutput = 1024
 
-// empty is a sampler that takes no samples: at each tick that hits the target it
-// outputs a record of fixed size and content.
-type empty struct {
-	program *ebpf.Program
-	events  *perfEvents
-	reader  *perf.Reader
-}
-
-// startEmpty samples a process with an empty program until the benchmark ends.
-func startEmpty(b *testing.B, pid, frequency int) *empty {
+// startEmpty starts a sampler that takes no samples: at each tick that hits the
+// process it outputs a record of fixed size and content. It ends with the benchmark.
+func startEmpty(b *testing.B, pid int) *ebpf.Program {
 	b.Helper()
-	must := func(err error) {
-		if err != nil {
-			b.Helper()
-			b.Fatal(err)
-		}
+	output := newMap(b, &ebpf.MapSpec{Type: ebpf.PerfEventArray})
+	reader, err := perf.NewReaderWithOptions(output, minBuffer, perf.ReaderOptions{Watermark: minBuffer / 4})
+	if err != nil {
+		b.Fatal(err)
 	}
-	output, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerfEventArray})
-	must(err)
-	b.Cleanup(func() { output.Close() })
-	scratch, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: emptyOutput, MaxEntries: 1})
-	must(err)
-	b.Cleanup(func() { scratch.Close() })
-	e := &empty{}
-	e.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "empty", Type: ebpf.PerfEvent, License: "Dual BSD/GPL",
-		Instructions: asm.Instructions{
-			asm.Mov.Reg(asm.R6, asm.R1),
-			asm.FnGetCurrentPidTgid.Call(),
-			asm.RSh.Imm(asm.R0, 32),
-			asm.JNE.Imm(asm.R0, int32(pid), "end"),
-			asm.StoreImm(asm.RFP, -4, 0, asm.Word),
-			asm.Mov.Reg(asm.R2, asm.RFP),
-			asm.Add.Imm(asm.R2, -4),
-			asm.LoadMapPtr(asm.R1, scratch.FD()),
-			asm.FnMapLookupElem.Call(),
-			asm.JEq.Imm(asm.R0, 0, "end"),
-			asm.Mov.Reg(asm.R4, asm.R0),
-			asm.Mov.Reg(asm.R1, asm.R6),
-			asm.LoadMapPtr(asm.R2, output.FD()),
-			asm.LoadImm(asm.R3, 0xffffffff, asm.DWord), // BPF_F_CURRENT_CPU
-			asm.Mov.Imm(asm.R5, emptyOutput),
-			asm.FnPerfEventOutput.Call(),
-			asm.Mov.Imm(asm.R0, 0).WithSymbol("end"),
-			asm.Return(),
-		},
-	})
-	must(err)
-	b.Cleanup(func() { e.program.Close() })
-	e.reader, err = perf.NewReaderWithOptions(output, minBuffer, perf.ReaderOptions{Watermark: minBuffer / 4})
-	must(err)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		var record perf.Record
-		for e.reader.ReadInto(&record) == nil {
+		for reader.ReadInto(&record) == nil {
 		}
 	}()
-	e.events = newPerfEvents(e.program.FD(), frequency)
-	_, err = e.events.update()
 	b.Cleanup(func() {
-		e.events.close()
-		e.reader.Close()
+		reader.Close()
 		<-done
 	})
-	must(err)
-	return e
+	return startAtTicks(b, pid, asm.Instructions{
+		asm.Mov.Reg(asm.R1, asm.R6),
+		asm.LoadMapPtr(asm.R2, output.FD()),
+		asm.LoadImm(asm.R3, 0xffffffff, asm.DWord), // BPF_F_CURRENT_CPU
+		asm.Mov.Reg(asm.R4, asm.R7),
+		asm.Mov.Imm(asm.R5, emptyOutput),
+		asm.FnPerfEventOutput.Call(),
+	})
+}
+
+// startWalk starts a sampler that does nothing but have the kernel walk its own
+// stack, which takes as long as it takes, at each tick that hits the process. It
+// ends with the benchmark.
+func startWalk(b *testing.B, pid int) *ebpf.Program {
+	b.Helper()
+	return startAtTicks(b, pid, asm.Instructions{
+		asm.Mov.Reg(asm.R1, asm.R6),
+		asm.Mov.Reg(asm.R2, asm.R7),
+		asm.Mov.Imm(asm.R3, 64*8), // KERNEL_STACK_MAX
+		asm.Mov.Imm(asm.R4, 0),
+		asm.FnGetStack.Call(),
+	})
+}
+
+// startAtTicks runs a program at each tick that hits a process until the benchmark
+// ends. It finds its context in R6, and the address of emptyOutput bytes in R7.
+func startAtTicks(b *testing.B, pid int, body asm.Instructions) *ebpf.Program {
+	b.Helper()
+	scratch := newMap(b, &ebpf.MapSpec{Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: emptyOutput, MaxEntries: 1})
+	instructions := append(asm.Instructions{
+		asm.Mov.Reg(asm.R6, asm.R1),
+		asm.FnGetCurrentPidTgid.Call(),
+		asm.RSh.Imm(asm.R0, 32),
+		asm.JNE.Imm(asm.R0, int32(pid), "end"),
+		asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, -4),
+		asm.LoadMapPtr(asm.R1, scratch.FD()),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "end"),
+		asm.Mov.Reg(asm.R7, asm.R0),
+	}, body...)
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "at_ticks", Type: ebpf.PerfEvent, License: "Dual BSD/GPL",
+		Instructions: append(instructions, asm.Mov.Imm(asm.R0, 0).WithSymbol("end"), asm.Return()),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { program.Close() })
+	events := newPerfEvents(program.FD(), benchmarkFrequency)
+	b.Cleanup(events.close)
+	if _, err := events.update(); err != nil {
+		b.Fatal(err)
+	}
+	return program
+}
+
+func newMap(b *testing.B, spec *ebpf.MapSpec) *ebpf.Map {
+	b.Helper()
+	m, err := ebpf.NewMap(spec)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { m.Close() })
+	return m
 }
