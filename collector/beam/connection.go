@@ -21,7 +21,7 @@ type Connection struct {
 	ID         uint32 // another one for each connection of the entry
 	Node       string // name of the other node
 	Controller uint64 // term: the port of inet_drv, or the process that does the work of one (TLS)
-	Received   uint64 // packets; a message of more than 64 KiB is several, a tick is one
+	Received   uint64 // packets, if CheckMessages finds nothing; a message of more than 64 KiB is several, a tick is one
 	Sent       uint64
 }
 
@@ -50,6 +50,28 @@ func (t *Target) Connections() ([]Connection, error) {
 		}
 	}
 	return found, nil
+}
+
+// lastKnownERTS is the last minor release of the emulator, by its major one, whose
+// messages between nodes are laid out as the table of its OTP release says. OTP
+// 25.3 (erts 13.2) put fields into dist_entry_ and ErtsDistOutputBuf_ (async_dist,
+// OTP-18374); what comes before them, and so all else of Connections but the
+// counts of packets, is where it was.
+var lastKnownERTS = map[int]int{13: 1}
+
+// CheckMessages returns an error that wraps ErrUnsupported if it is not known how
+// the VM lays out the messages that it exchanges with other nodes: Layout's
+// DistEntry (Cache, In, Out), Sending and OutputBuffer say nothing of it then, and
+// nor do the packets of Connections.
+func (t *Target) CheckMessages() error {
+	var major, minor int
+	if _, err := fmt.Sscanf(t.ERTS, "%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("%w: erts %q is no version", ErrUnsupported, t.ERTS)
+	}
+	if last, ok := lastKnownERTS[major]; !ok || minor > last {
+		return fmt.Errorf("%w: how erts %s lays out messages between nodes is not known (known: 13.0 to 13.1, of OTP 25.0 to 25.2)", ErrUnsupported, t.ERTS)
+	}
+	return nil
 }
 
 // connection reads the dist_entry_ at an address; the one after it in its list is next.

@@ -1,6 +1,7 @@
 package beam
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -65,5 +66,18 @@ func TestConnectionsOfAnotherVM(t *testing.T) {
 	}
 	if _, ok := target.Parent(0); ok {
 		t.Error("0 has a parent")
+	}
+}
+
+// TestCheckMessages: messages are not looked into where their layout is not known.
+func TestCheckMessages(t *testing.T) {
+	for version, known := range map[string]bool{
+		"13.0": true, "13.0.4": true, "13.1.5": true, "13.2": false, "13.2.2.4": false, "14.0": false, "12.3": false, "": false, "x": false,
+	} {
+		target := &Target{Info: Info{ERTS: version}}
+		err := target.CheckMessages()
+		if known != (err == nil) || err != nil && !errors.Is(err, ErrUnsupported) {
+			t.Errorf("erts %q: %v", version, err)
+		}
 	}
 }

@@ -54,6 +54,9 @@ type probes struct {
 
 // newProbes loads the probes. They are hit by nothing before attach.
 func newProbes(target *beam.Target, detail Detail) (*probes, error) {
+	if err := target.CheckMessages(); err != nil {
+		return nil, err
+	}
 	p := &probes{target: target, detail: detail, decoder: newDecoder(target), weights: newWeights()}
 	var err error
 	if p.sent, p.received, err = findSites(p.executable(), int32(target.Layout.Sending.Phase)); err != nil {
