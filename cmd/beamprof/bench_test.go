@@ -258,21 +258,17 @@ func BenchmarkTarget(b *testing.B) {
 			}
 			var ratios []float64
 			for b.Loop() {
-				if rand.IntN(2) == 0 {
-					with := rate(true)
-					ratios = append(ratios, with/rate(false))
-				} else {
-					without := rate(false)
-					ratios = append(ratios, rate(true)/without)
+				first := rand.IntN(2) == 0
+				with, without := rate(first), rate(!first)
+				if !first {
+					with, without = without, with
 				}
+				ratios = append(ratios, with/without)
 			}
 			center, uncertain := meanLog(ratios)
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(math.Exp(center), "with/without")
 			b.ReportMetric(1.96*uncertain, "±95%")
-			if err := process.Signal(syscall.SIGCONT); err != nil {
-				b.Fatal(err)
-			}
 		})
 	}
 }
@@ -290,11 +286,13 @@ func meanLog(ratios []float64) (mean, uncertain float64) {
 }
 
 // goOn starts a profiler that goes on until the benchmark ends. Its perf events are
-// held by this process as well: so they can be turned off and on.
+// held by this process as well: so they can be turned off and on. It may be stopped
+// when the benchmark ends.
 func (p profiler) goOn(b *testing.B, pid int) (process *os.Process, clocks []int) {
 	b.Helper()
 	cmd, out := p.start(b, pid, b.TempDir())
 	b.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGCONT)
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 	})

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/beamprof/beamprof/collector/beam/memory"
 )
@@ -52,26 +53,25 @@ func (t *Target) Connections() ([]Connection, error) {
 	return found, nil
 }
 
-// lastKnownERTS is the last minor release of the emulator, by its major one, whose
-// messages between nodes are laid out as the table of its OTP release says. OTP
-// 25.3 (erts 13.2) put fields into dist_entry_ and ErtsDistOutputBuf_ (async_dist,
+// messageERTS are the versions of the emulator whose messages between nodes are
+// laid out as the table of their OTP release says (OTP 25.0 to 25.2). OTP 25.3
+// (erts 13.2) put fields into dist_entry_ and ErtsDistOutputBuf_ (async_dist,
 // OTP-18374); what comes before them, and so all else of Connections but the
 // counts of packets, is where it was.
-var lastKnownERTS = map[int]int{13: 1}
+var messageERTS = []string{"13.0", "13.1"}
 
 // CheckMessages returns an error that wraps ErrUnsupported if it is not known how
 // the VM lays out the messages that it exchanges with other nodes: Layout's
 // DistEntry (Cache, In, Out), Sending and OutputBuffer say nothing of it then, and
 // nor do the packets of Connections.
 func (t *Target) CheckMessages() error {
-	var major, minor int
-	if _, err := fmt.Sscanf(t.ERTS, "%d.%d", &major, &minor); err != nil {
-		return fmt.Errorf("%w: erts %q is no version", ErrUnsupported, t.ERTS)
+	for _, known := range messageERTS {
+		if t.ERTS == known || strings.HasPrefix(t.ERTS, known+".") {
+			return nil
+		}
 	}
-	if last, ok := lastKnownERTS[major]; !ok || minor > last {
-		return fmt.Errorf("%w: how erts %s lays out messages between nodes is not known (known: 13.0 to 13.1, of OTP 25.0 to 25.2)", ErrUnsupported, t.ERTS)
-	}
-	return nil
+	return fmt.Errorf("%w: how erts %s lays out messages between nodes is not known (known: %s)",
+		ErrUnsupported, t.ERTS, strings.Join(messageERTS, ", "))
 }
 
 // connection reads the dist_entry_ at an address; the one after it in its list is next.
