@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -118,6 +119,7 @@ func parseRecord(c *cli.Context) (recordOptions, error) {
 
 // record attaches, samples, writes and reports.
 func (a *app) record(ctx context.Context, o recordOptions) error {
+	defer debug.SetGCPercent(collectLess())
 	pid, err := choose(a.system, o.pid, o.node)
 	if err != nil {
 		return err
@@ -154,6 +156,7 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		return err
 	}
 	defer s.Close()
+	collectLess() // for what is in use from here on
 	rules := o.rules
 	if rules == nil {
 		rules = attribution.Choose(t.Modules())
@@ -202,6 +205,26 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		r.connections.end()
 	}
 	return a.finish(r, s.Stats(), output)
+}
+
+// Garbage may take garbageMemory, in bytes, or as much as what is in use; at most
+// garbagePercent of that.
+const (
+	garbageMemory  = 32 << 20
+	garbagePercent = 400
+)
+
+// collectLess collects garbage less often than Go does by itself (GOGC), as far as
+// there is memory for it, and returns what was set before, in per cent.
+func collectLess() (before int) {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	percent := min(max(100*garbageMemory/int(m.HeapAlloc), 100), garbagePercent)
+	before = debug.SetGCPercent(percent)
+	if os.Getenv("GOGC") != "" {
+		debug.SetGCPercent(before)
+	}
+	return before
 }
 
 // sample runs the session for as long as asked for. An early end is no error

@@ -184,8 +184,10 @@ func (s *Session) read(until time.Time, handle func(Event)) error {
 	var record perf.Record
 	s.reader.SetDeadline(until)
 	for {
+		record.RawSample = s.pending.Room()
 		err := s.reader.ReadInto(&record)
 		switch {
+		case err == nil:
 		case errors.Is(err, perf.ErrFlushed):
 			return nil // the last look follows
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -198,7 +200,7 @@ func (s *Session) read(until time.Time, handle func(Event)) error {
 			return nil
 		case perf.IsUnknownEvent(err):
 			continue
-		case err != nil:
+		default:
 			return fmt.Errorf("reading connections: %w", err)
 		}
 		if record.LostSamples > 0 { // counted by the kernel side

@@ -109,6 +109,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 const (
 	lookInterval = 250 * time.Millisecond
 	restInterval = 500 * time.Millisecond // without probes: there are no buffers to be emptied
+	idleInterval = 5 * time.Second        // of a VM that is no node
 	askInterval  = time.Second            // for the counts of sockets that are open
 	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
 )
@@ -131,7 +132,11 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	for ctx.Err() == nil && failed == nil {
 		if s.probes == nil {
 			// The kernel tells of sockets of all processes that close: not one by one.
-			wait(ctx, pace.Next(restInterval))
+			interval := restInterval
+			if s.connections.none() {
+				interval = idleInterval
+			}
+			wait(ctx, pace.Next(interval))
 			failed = s.connections.hear(time.Now())
 		} else {
 			failed = errors.Join(s.probes.run(ctx, pace.Next(lookInterval), handle), s.connections.hear(time.Now()))

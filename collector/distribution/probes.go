@@ -270,14 +270,16 @@ func (p *probes) end(handle func(*Message)) error {
 func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint64, err error) {
 	for n < most && ctx.Err() == nil && p.pending.Bytes() < pendingBytes {
 		p.reader.SetDeadline(until)
+		p.raw.RawSample = p.pending.Room()
 		err := p.reader.ReadInto(&p.raw)
 		switch {
+		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded): // all buffers were looked at since
 			p.looked = until
 			return n, nil
 		case perf.IsUnknownEvent(err):
 			continue
-		case err != nil:
+		default:
 			return n, fmt.Errorf("reading messages: %w", err)
 		}
 		// What did not fit is counted by the kernel side.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+
+	lru "github.com/hashicorp/golang-lru/v2"
 )
 
 // frameTable finds the frame description entry (FDE) of an address in
@@ -18,10 +20,14 @@ type frameTable struct {
 	base   uint64 // vaddr that the table's numbers are relative to
 	table  []byte // pairs of int32 less base, sorted: vaddr of the function, vaddr of its FDE
 	common map[uint64]*commonEntry
+	recent *lru.Cache[uint64, *frameEntry] // by vaddr of the FDE
 }
 
 const (
 	pairSize = 8
+	// recentEntries bounds the entries that are kept: a busy VM's samples fall
+	// into a few hundred functions, of some 100 bytes each.
+	recentEntries = 512
 	// maxTable bounds the table of one object: of a million functions.
 	maxTable = pairSize << 20
 )
@@ -33,7 +39,7 @@ var (
 
 // openFrames reads the table; without a usable one it is made from .eh_frame.
 func openFrames(o *object) (*frameTable, error) {
-	t := &frameTable{object: o, common: map[uint64]*commonEntry{}}
+	t := newFrameTable(o)
 	frames, err := t.readHeader()
 	if err == nil {
 		return t, nil
@@ -45,6 +51,14 @@ func openFrames(o *object) (*frameTable, error) {
 		return nil, err
 	}
 	return t, t.scan(frames)
+}
+
+func newFrameTable(o *object) *frameTable {
+	recent, err := lru.New[uint64, *frameEntry](recentEntries)
+	if err != nil {
+		panic(err) // a size that is not positive
+	}
+	return &frameTable{object: o, common: map[uint64]*commonEntry{}, recent: recent}
 }
 
 // readHeader reads .eh_frame_hdr: Linux Standard Base 5.0, core, section
@@ -134,10 +148,14 @@ func (t *frameTable) find(vaddr uint64) (*frameEntry, error) {
 		return nil, errNoEntry
 	}
 	at := t.base + uint64(int64(t.number(i*pairSize+4)))
-	_, data := t.entry(at)
-	f, err := t.parseFrame(at, data)
-	if err != nil {
-		return nil, err
+	f, ok := t.recent.Get(at)
+	if !ok {
+		_, data := t.entry(at)
+		var err error
+		if f, err = t.parseFrame(at, data); err != nil {
+			return nil, err
+		}
+		t.recent.Add(at, f)
 	}
 	if vaddr < f.start || vaddr-f.start >= f.size {
 		return nil, errNoEntry

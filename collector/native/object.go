@@ -214,7 +214,7 @@ func findBuildID(reader io.ReaderAt, offset, size, align uint64) string {
 func (o *object) frame(vaddr uint64) (*frameEntry, error) {
 	if o.frames == nil {
 		if o.frames, o.framesError = openFrames(o); o.framesError != nil {
-			o.frames = &frameTable{object: o} // an empty one: do not try again
+			o.frames = newFrameTable(o) // an empty one: do not try again
 		}
 	}
 	return o.frames.find(vaddr)

@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,13 +39,21 @@ type place struct {
 // timeAt is where all records have their time, in bytes.
 const timeAt = 8
 
+// Room returns where Add will put the next record, with as much capacity as is
+// free there: a record that is made in it is not copied.
+func (r *Records) Room() []byte { return r.bytes[len(r.bytes):] }
+
 // Add copies a record. It reports false if that is too short to have a time.
 func (r *Records) Add(raw []byte) bool {
 	if len(raw) < timeAt+8 {
 		return false
 	}
 	from := len(r.bytes)
-	r.bytes = append(r.bytes, raw...)
+	if room := r.Room(); cap(room) >= len(raw) && unsafe.SliceData(room) == unsafe.SliceData(raw) {
+		r.bytes = r.bytes[:from+len(raw)]
+	} else {
+		r.bytes = append(r.bytes, raw...)
+	}
 	r.places = append(r.places, place{binary.NativeEndian.Uint64(raw[timeAt:]), from, len(r.bytes)})
 	return true
 }

@@ -38,6 +38,8 @@ type decoder struct {
 	peers   *peers
 
 	// Reused from sample to sample.
+	regs       native.Registers
+	above      native.Stack
 	pcs        []uint64
 	spans      []span
 	stack      []*collector.Frame
@@ -142,19 +144,21 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 		d.stack = append(d.stack, frameNoStack)
 		return d.boundary(r, stop)
 	}
-	var regs native.Registers
-	setRegisters(&regs, &r.Header)
+	regs := &d.regs
+	*regs = native.Registers{}
+	setRegisters(regs, &r.Header)
 	if d.code.Contains(regs.PC) {
 		if d.pushJIT(place{regs.PC, true}, r) {
 			return stop, true
 		}
-		return d.jitTop(r, &regs, regs.PC, stop), true
+		return d.jitTop(r, regs, regs.PC, stop), true
 	}
 	recorded := native.Stack{Base: r.C_stack, Bytes: r.cStack}
 	if len(r.boundary) > 0 {
-		recorded.Above = &native.Stack{Base: r.Boundary, Bytes: r.boundary}
+		d.above = native.Stack{Base: r.Boundary, Bytes: r.boundary}
+		recorded.Above = &d.above
 	}
-	pcs, end := d.space.Unwind(&regs, recorded, d.code.Contains, d.pcs[:0])
+	pcs, end := d.space.Unwind(regs, recorded, d.code.Contains, d.pcs[:0])
 	d.pcs = pcs
 	bif, callee := "", ""
 	for i, pc := range pcs {
@@ -181,7 +185,7 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 		if d.pushJIT(place{regs.PC, false}, r) {
 			return stop, true
 		}
-		return d.savedTop(r, &regs, regs.PC, stop), true
+		return d.savedTop(r, regs, regs.PC, stop), true
 	case native.EndRoot:
 		return stop, len(r.head) > 0 && !d.threads.isJIT(int(r.Tid))
 	}

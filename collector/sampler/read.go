@@ -19,8 +19,10 @@ import (
 func (s *Sampler) batch(deadline time.Time) error {
 	s.reader.SetDeadline(deadline)
 	for {
+		s.raw.RawSample = s.pending.Room()
 		err := s.reader.ReadInto(&s.raw)
 		switch {
+		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded): // all buffers were looked at since
 			s.flush(ordered.SafeUntil(deadline))
 			return nil
@@ -30,7 +32,7 @@ func (s *Sampler) batch(deadline time.Time) error {
 			continue
 		case perf.IsUnknownEvent(err):
 			continue
-		case err != nil:
+		default:
 			return fmt.Errorf("reading samples: %w", err)
 		}
 		// What did not fit is counted by the kernel side too, once; see Source.count.
@@ -96,6 +98,7 @@ func (s *Sampler) flush(until uint64) {
 func (s *Sampler) readCode() {
 	s.code.SetDeadline(time.Now())
 	for {
+		s.raw.RawSample = s.pending.Room()
 		if err := s.code.ReadInto(&s.raw); err != nil {
 			if perf.IsUnknownEvent(err) {
 				continue
