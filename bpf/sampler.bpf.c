@@ -23,6 +23,7 @@ struct scheduler {
 #define DECODE_POINTED 64  /* bytes they point to */
 #define ERLANG_ROOT_MAX PAGE_SIZE
 #define ERLANG_TOP_MAX PAGE_SIZE
+#define ERLANG_DEEPER 512  /* copied below what is taken for the stack's top */
 #define TERM_WORDS 5       /* a tuple's header and its first four elements */
 #define TERM_SCAN_WORDS 72 /* words below hend searched for tuples, */
 #define TERM_SCAN_STEP 24  /* those next to the root first, with all that is in them */
@@ -567,10 +568,12 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 				top = fp;
 		}
 		top &= ~7ULL;
-		/* What if it is deeper yet: all of the page, but not more, as one of
-		 * a fresh heap that was never touched cannot be read, and trying to
-		 * takes a fault. */
+		/* What if it is deeper yet: some more of the page, but not of the
+		 * one below, as one of a fresh heap that was never touched cannot be
+		 * read, and trying to takes a fault. */
 		from = top & ~(PAGE_SIZE - 1ULL);
+		if (from < top - ERLANG_DEEPER)
+			from = top - ERLANG_DEEPER;
 		if (from < heap)
 			from = heap;
 	}

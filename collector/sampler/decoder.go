@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
@@ -49,6 +50,7 @@ type decoder struct {
 	sample     collector.Sample
 	stores     map[uint64]bool // by return address into JIT code: savesStackPointer
 	stored     uint64          // version of the code table stores is for
+	direct     map[uint64]bool // by return address into native code: callsDirectly
 	behaviours *gen.Table
 	terms      copiedTerms
 	y          []uint64
@@ -63,7 +65,7 @@ func newDecoder(target *beam.Target, space *native.Space) *decoder {
 		target: target, code: target.Code, space: space,
 		frames: newFrames(target.Code, space), threads: newThreads(target), people: newPeople(target),
 		behaviours: gen.For(target.Release),
-		stores:     map[uint64]bool{},
+		stores:     map[uint64]bool{}, direct: map[uint64]bool{},
 	}
 	d.ports = newPorts(target, d.people)
 	d.peers = newPeers(target)
@@ -160,15 +162,14 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 	}
 	pcs, end := d.space.Unwind(regs, recorded, d.code.Contains, d.pcs[:0])
 	d.pcs = pcs
-	bif, callee := "", ""
+	bif := ""
 	for i, pc := range pcs {
 		f := d.frames.nativeFrame(place{pc, i == 0})
-		if f.role == rolePortCall && inDriver(callee) {
+		if f.role == rolePortCall && d.inDriver(pcs[:i+1]) {
 			f.role = rolePort
 		}
 		d.push(f)
 		d.traffic = d.traffic || f.traffic
-		callee = f.Function
 		if f.role == roleDirty && len(r.head) > 0 {
 			d.suspended(r)
 			return stop, true
@@ -193,6 +194,47 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 	d.stack = append(d.stack, framePartial)
 	return d.boundary(r, stop)
 }
+
+// inDriver tells whether the last of some native frames, of a function that calls
+// drivers, is doing so. It calls them through a pointer, and what it calls of the
+// VM's own before and after that directly, and so on; all but allocators.
+func (d *decoder) inDriver(pcs []uint64) bool {
+	for i := len(pcs) - 1; i > 0; i-- {
+		if !d.callsDirectly(pcs[i]) {
+			callee := d.frames.nativeFrame(place{pcs[i-1], i == 1})
+			return !strings.HasPrefix(callee.Function, "erts_")
+		}
+	}
+	return false
+}
+
+// callsDirectly tells whether the call in native code before a return address names
+// where it goes to. Read once per place.
+func (d *decoder) callsDirectly(pc uint64) bool {
+	if known, ok := d.direct[pc]; ok {
+		return known
+	}
+	if len(d.direct) > maxFrames {
+		clear(d.direct)
+	}
+	var code [8]byte
+	direct := false
+	if d.target.Memory.Read(code[:], pc-uint64(len(code))) == nil {
+		eachCall(code[:], pc-uint64(len(code)), func(site, to uint64) {
+			if pc-site > maxCall {
+				return // another one before it
+			}
+			here, _ := d.space.Find(pc)
+			there, known := d.space.Find(to)
+			direct = known && here == there // else it only looks like one
+		})
+	}
+	d.direct[pc] = direct
+	return direct
+}
+
+// maxCall is how long a direct call is at most: 5 bytes on amd64, 4 on arm64.
+const maxCall = 5
 
 // boundary falls back on what is always at the same place: right below the base
 // of the scheduler's C stack stands the return address into JIT code.

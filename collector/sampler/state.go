@@ -64,18 +64,6 @@ var nativeRoles = map[string]role{
 	"poll_thread":                    roleThreadLoop,
 }
 
-// inDriver tells whether a function that calls drivers is doing so, from the
-// function that it called: before and after the driver is called it is the VM's
-// own code, or the thread library's.
-func inDriver(callee string) bool {
-	for _, own := range []string{"erts_", "ethr_", "erl_", "driver_", "pthread_"} {
-		if strings.HasPrefix(callee, own) {
-			return false
-		}
-	}
-	return callee != ""
-}
-
 // globalRole tells what a global fragment of JIT code calls: the fragments are
 // named in erts/emulator/beam/jit/x86/beam_asm_global.hpp.pl.
 func globalRole(name string) role {
