@@ -94,6 +94,9 @@ func (a *app) examineVM(pid int) (section, error) {
 	for _, c := range t.Checks() {
 		s.checks = append(s.checks, fromLayout(c))
 	}
+	if err := t.CheckMessages(); err != nil {
+		s.checks = append(s.checks, host.Check{Name: "messages", Status: host.Note, Detail: fmt.Sprintf("between nodes are not looked into, their bytes are counted: %v", err)})
+	}
 	return s, nil
 }
 

@@ -31,6 +31,7 @@ func TestDoctor(t *testing.T) {
 		{"starting", []host.Check{good}, func(i *invented) { i.attachErr = fmt.Errorf("attach: %w", beam.ErrStarting) }, "", 3},
 		{"no-vm", []host.Check{good}, func(i *invented) { i.vms = nil }, "", 3},
 		{"no-such-vm", []host.Check{good}, nil, "--pid 5", 3},
+		{"messages", []host.Check{good}, func(i *invented) { i.messages = fmt.Errorf("%w: erts 13.2", beam.ErrUnsupported) }, "", 0},
 		{"layout", []host.Check{good}, func(i *invented) {
 			i.layout = append(i.layout, beam.Check{Name: "stacks", Detail: "3 of 51", Remedy: "report it"})
 		}, "", 1},

@@ -32,6 +32,7 @@ type invented struct {
 	openErr   error
 	hostCheck []host.Check
 	layout    []beam.Check
+	messages  error
 	run       func(ctx context.Context, handle func(*collector.Sample)) error
 	stats     sampler.Stats
 	opened    int
@@ -81,6 +82,7 @@ type inventedTarget struct {
 
 func (t inventedTarget) Info() beam.Info      { return t.info }
 func (t inventedTarget) Checks() []beam.Check { return t.layout }
+func (t inventedTarget) CheckMessages() error { return t.messages }
 func (t inventedTarget) Modules() []string    { return []string{"kernel", "broker_db"} }
 func (t inventedTarget) Close() error         { return nil }
 

@@ -24,6 +24,7 @@ type system interface {
 type target interface {
 	Info() beam.Info
 	Checks() []beam.Check
+	CheckMessages() error
 	Modules() []string // that are loaded
 	Open(options sampler.Options) (session, error)
 	OpenDistribution(options distribution.Options) (distributionSession, error)

@@ -70,22 +70,25 @@ func dictionaryValue(m memory.Reader, l *DictionaryLayout, at, key uint64) (uint
 	return 0, errTorn
 }
 
-// dictionaryMFA reads a value that is a function. A collection frees the memory of
-// terms when the dictionary points to where they are now: what it pointed to all
-// the time was read whole.
+// dictionaryMFA reads a value that is a function. A collection lets the dictionary
+// point to where a term will be before all of it is there, and frees where it was,
+// which two collections later may be its place again: so all of it is read twice.
 func dictionaryMFA(m memory.Reader, l *DictionaryLayout, at, key uint64) (mfa, error) {
-	term, err := dictionaryValue(m, l, at, key)
-	if err != nil {
-		return mfa{}, err
+	var terms [2]uint64
+	var functions [2]mfa
+	for i := range terms {
+		var err error
+		if terms[i], err = dictionaryValue(m, l, at, key); err != nil {
+			return mfa{}, err
+		}
+		if functions[i], err = readMFA(m, terms[i]); err != nil {
+			return mfa{}, err
+		}
 	}
-	f, err := readMFA(m, term)
-	if err != nil {
-		return mfa{}, err
-	}
-	if now, err := dictionaryValue(m, l, at, key); err != nil || now != term {
+	if terms[0] != terms[1] || functions[0] != functions[1] {
 		return mfa{}, errTorn
 	}
-	return f, nil
+	return functions[0], nil
 }
 
 // pairValue returns the value of a tuple {Key,Value} if it has the key.

@@ -161,4 +161,27 @@ func TestDictionaryMFAWhileItMoves(t *testing.T) {
 	if got, err := dictionaryMFA(moves, l, 0x1000, key); err != nil || got != want {
 		t.Errorf("read after it moved: %+v, %v", got, err)
 	}
+	half := &arriving{before: append(dictionary(0x3000), function(22)), after: stays, at: 0x3000}
+	if got, err := dictionaryMFA(half, l, 0x1000, key); !errors.Is(err, errTorn) {
+		t.Errorf("read while the last word was not there yet: %+v, %v", got, err)
+	}
+	if got, err := dictionaryMFA(half, l, 0x1000, key); err != nil || got != want {
+		t.Errorf("read when all of it was there: %+v, %v", got, err)
+	}
+}
+
+// arriving is memory in which a tuple that is pointed to already gets its last word
+// when it was read once.
+type arriving struct {
+	before, after segments
+	at            uint64
+	seen          bool
+}
+
+func (a *arriving) Read(buf []byte, addr uint64) error {
+	if a.seen {
+		return a.after.Read(buf, addr)
+	}
+	a.seen = addr == a.at
+	return a.before.Read(buf, addr)
 }

@@ -3,6 +3,7 @@ package beam
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -27,6 +28,8 @@ const (
 	unknownProcess = "unknown"
 	// spawnedFunction is what the VM notes as the initial call of a process that was spawned with a fun.
 	spawnedFunction = "erlang:apply/2"
+	// procLibFunction is what it notes of the processes of proc_lib, with an arity.
+	procLibFunction = "proc_lib:init_p/"
 )
 
 // identity is what is known of a process.
@@ -45,6 +48,7 @@ type identities = lru.Cache[uint64, *identity]
 // it is looked at: zeros where they were not.
 type Copied struct {
 	InitialCall [3]uint64 // {M,F,A} of proc_lib's $initial_call in its dictionary
+	Collecting  bool      // garbage was collected meanwhile: InitialCall may be copied half, as it was under way itself
 	Name        uint64    // the atom it is registered as
 }
 
@@ -106,8 +110,8 @@ func (t *Target) describe(p *collector.Process, addr uint64, head []byte, regist
 		}
 		complete = ok
 	}
-	call, final := t.initialCall(addr, head, copied.InitialCall)
-	if call != "" && (final || p.InitialCall == "") {
+	call, final := t.initialCall(addr, head, copied)
+	if call != "" && (final || p.InitialCall == "" || strings.HasPrefix(p.InitialCall, procLibFunction)) {
 		p.InitialCall = call
 	}
 	complete = complete && final
@@ -168,7 +172,7 @@ func (t *Target) registeredName(at, process uint64) (string, bool) {
 // initialCall returns the function a process was spawned with; of one that
 // proc_lib started, the function proc_lib was told. final tells whether another
 // look would not say more.
-func (t *Target) initialCall(addr uint64, head []byte, initial [3]uint64) (call string, final bool) {
+func (t *Target) initialCall(addr uint64, head []byte, copied Copied) (call string, final bool) {
 	spawned := t.spawnedWith(head)
 	dictionary := headWord(head, t.Layout.Process.Dictionary)
 	// The VM uses the module's place for other things when the process exits.
@@ -177,10 +181,12 @@ func (t *Target) initialCall(addr uint64, head []byte, initial [3]uint64) (call 
 		call, ok := t.name(spawned)
 		return call, ok
 	}
-	if f, err := toMFA(t.Memory, initial); err == nil {
-		if call, ok := t.name(f); ok {
-			return call, true
-		}
+	told := ""
+	if f, err := toMFA(t.Memory, copied.InitialCall); err == nil {
+		told, _ = t.name(f)
+	}
+	if told != "" && !copied.Collecting {
+		return told, true
 	}
 	for range dictionaryAttempts {
 		call, err := t.dictionaryCall(dictionary)
@@ -190,6 +196,9 @@ func (t *Target) initialCall(addr uint64, head []byte, initial [3]uint64) (call 
 		if errors.Is(err, errAbsent) {
 			break
 		}
+	}
+	if told != "" {
+		return told, false
 	}
 	call, _ = t.name(spawned)
 	return call, false

@@ -205,6 +205,48 @@ func TestIdentityOfEndedProcess(t *testing.T) {
 	}
 }
 
+// What was copied while garbage was collected may be half there: it counts less than
+// what memory holds, and than any other copy, but more than nothing.
+func TestIdentityCopiedWhileCollecting(t *testing.T) {
+	vm := testsupport.StartVM(t, testsupport.Options{Modules: map[string]string{"zoo": zooSource}})
+	vm.Eval(t, "{ok, P} = gen_server:start(zoo, [], []), {ok, Q} = gen_server:start(zoo, [], [])")
+	target := attachTo(t, vm)
+	var whole, half Copied
+	for i, text := range []string{"zoo", "init"} {
+		whole.InitialCall[i], _ = target.AtomNamed(text)
+	}
+	whole.InitialCall[2] = 1<<4 | tagSmall
+	half.InitialCall = whole.InitialCall
+	half.InitialCall[2], half.Collecting = 7<<4|tagSmall, true
+
+	alive, ended := processOf(t, vm, target, "P"), processOf(t, vm, target, "Q")
+	heads := map[uint64][]byte{}
+	for _, addr := range []uint64{alive, ended} {
+		var err error
+		if heads[addr], err = target.readHead(addr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vm.Eval(t, "M = monitor(process, Q), exit(Q, kill), receive {'DOWN', M, _, _, _} -> ok end")
+	for i, c := range []struct {
+		addr   uint64
+		copied Copied
+		want   string
+	}{
+		{alive, half, "zoo:init/1"},
+		{ended, Copied{}, "proc_lib:init_p/5"},
+		{ended, half, "zoo:init/7"},
+		{ended, Copied{}, "zoo:init/7"},
+		{ended, whole, "zoo:init/1"},
+		{ended, half, "zoo:init/1"},
+	} {
+		p, err := target.Identify(c.addr, heads[c.addr], "", c.copied)
+		if err != nil || p.Name != c.want {
+			t.Errorf("%d: the process is %+v (%v), not %s", i, p, err, c.want)
+		}
+	}
+}
+
 func TestIdentifyRefusesWhatIsNoProcess(t *testing.T) {
 	vm := testsupport.StartVM(t, testsupport.Options{})
 	target := attachTo(t, vm)

@@ -104,7 +104,7 @@ func (d *decoder) callers(r *record, from uint64) []collector.Caller {
 		}
 		d.chainStacks = d.frames.appendErlang(d.chainStacks, spans, missing, r.Time)
 		frames := d.chainStacks[first:len(d.chainStacks):len(d.chainStacks)]
-		process := d.people.get(c.Process, c.Head[:], rootOf(frames), beam.Copied{})
+		process, _ := d.people.get(c.Process, c.Head[:], rootOf(frames), beam.Copied{})
 		if process == nil {
 			break
 		}

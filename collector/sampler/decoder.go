@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/beamprof/beamprof/bpf"
@@ -46,6 +47,7 @@ type decoder struct {
 	stack      []*collector.Frame
 	roles      []role
 	traffic    bool   // C code of a sample works on messages between nodes
+	sure       bool   // who was sampled, or that it can't be told better
 	only       string // spawnable of the JIT frame that a sample's Erlang part begins with
 	sample     collector.Sample
 	stores     map[uint64]bool // by return address into JIT code: savesStackPointer
@@ -78,7 +80,7 @@ func (d *decoder) decode(r *record) *collector.Sample {
 	s := &d.sample
 	*s = collector.Sample{Time: r.Time, Thread: d.threads.get(int(r.Tid))}
 	d.stack, d.roles, d.spans, d.only = d.stack[:0], d.roles[:0], d.spans[:0], ""
-	d.traffic = false
+	d.traffic, d.sure = false, true
 	for at := 0; at+8 <= len(r.kernel); at += 8 {
 		d.push(d.frames.kernelFrame(binary.LittleEndian.Uint64(r.kernel[at:])))
 	}
@@ -93,9 +95,9 @@ func (d *decoder) decode(r *record) *collector.Sample {
 		}
 		copied := beam.Copied{Name: r.Registered}
 		if r.Flags&bpf.SampleIdentity != 0 {
-			copied.InitialCall = r.Identity
+			copied.InitialCall, copied.Collecting = r.Identity, slices.Contains(d.roles, roleGC)
 		}
-		s.Process = d.people.get(r.Process, r.head, root, copied)
+		s.Process, d.sure = d.people.get(r.Process, r.head, root, copied)
 		d.asked(r, s)
 	}
 	s.Port = d.ports.get(r.Port)

@@ -66,7 +66,7 @@ func TestIdentity(t *testing.T) {
 		}
 		want, ok := citizens[s.Process.PID]
 		if !ok {
-			t.Fatalf("a process that works is said to have the pid %s, which none had", s.Process.PID)
+			t.Fatalf("a process that works is said to have the pid %s, which none had: %s", s.Process.PID, strings.Join(s.names(), " < "))
 		}
 		sampled[s.Process.PID]++
 		p := s.Process

@@ -40,23 +40,25 @@ func newPeople(target *beam.Target) *people {
 
 // get returns the process whose struct is at an address and begins with head.
 // root is the function at the root of its stack, copied what the kernel side read.
-func (p *people) get(address uint64, head []byte, root string, copied beam.Copied) *collector.Process {
+// sure tells that another look would not tell better.
+func (p *people) get(address uint64, head []byte, root string, copied beam.Copied) (process *collector.Process, sure bool) {
 	layout := &p.target.Layout.Process
 	id, registered := wordAt(head, layout.ID), wordAt(head, layout.Registered)
 	if known, ok := p.known[id]; ok && known.registered == registered {
-		return known.Process
+		return known.Process, true
 	}
 	made, err := p.target.Identify(address, head, root, copied)
 	if err != nil {
-		return nil
+		return nil, true
 	}
 	if len(p.known) > maxPeople {
 		p.known = map[uint64]person{}
 	}
-	if !isProvisional(made) {
+	sure = !isProvisional(made) && !copied.Collecting
+	if sure {
 		p.known[id] = person{made, registered}
 	}
-	return made
+	return made, sure
 }
 
 // isProvisional tells whether something of a process is only what it is called

@@ -203,7 +203,7 @@ func (c *Source) sample(r *record, last bool) bool {
 		}
 		sample = c.decoder.decode(r)
 	}
-	if !last && sample.Process != nil && isProvisional(sample.Process) {
+	if !last && !c.decoder.sure {
 		return false
 	}
 	c.stats.add(sample)

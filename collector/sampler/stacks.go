@@ -76,7 +76,7 @@ func (s *Stacks) Sample(c *Copy) *collector.Sample {
 		root = rootOf(s.stack)
 	}
 	s.sample.Stack = s.stack
-	s.sample.Process = s.people.get(c.Process, c.Head, root, beam.Copied{})
+	s.sample.Process, _ = s.people.get(c.Process, c.Head, root, beam.Copied{})
 	if !s.sample.Partial {
 		s.asked(c)
 	}
