@@ -109,7 +109,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 const (
 	lookInterval = 250 * time.Millisecond
 	restInterval = 500 * time.Millisecond // without probes: there are no buffers to be emptied
-	idleInterval = 5 * time.Second        // of a VM that is no node
+	idleInterval = 5 * time.Second        // of a VM that has no connections and takes none
 	askInterval  = time.Second            // for the counts of sockets that are open
 	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
 )

@@ -58,3 +58,30 @@ func TestSafeUntil(t *testing.T) {
 		t.Errorf("looked at %d to %d: safe until %d and the margin", before, after, safe)
 	}
 }
+
+// A record that is made where Add would put it stays there.
+func TestRoom(t *testing.T) {
+	var r Records
+	for at := range uint64(100) {
+		raw := r.Room()
+		made := cap(raw) >= 24
+		if made {
+			raw = raw[:24]
+		} else {
+			raw = make([]byte, 24)
+		}
+		binary.NativeEndian.PutUint64(raw[8:], 1000-at)
+		binary.NativeEndian.PutUint64(raw[16:], at)
+		if !r.Add(raw) || r.Len() != int(at)+1 || r.Bytes() != 24*r.Len() {
+			t.Fatalf("%d records of %d bytes", r.Len(), r.Bytes())
+		}
+		if last := r.bytes[len(r.bytes)-24:]; made != (&last[0] == &raw[0]) {
+			t.Fatalf("record %d: made in place %v, but it was copied", at, made)
+		}
+	}
+	for i, one := range r.Until(All) {
+		if got := binary.NativeEndian.Uint64(one.Bytes[16:]); got != uint64(99-i) {
+			t.Errorf("record %d is %d", i, got)
+		}
+	}
+}

@@ -128,6 +128,7 @@ func (d *decoder) refresh() error {
 	}
 	d.frames.unmapped = false
 	d.frames.forgetNative()
+	clear(d.direct)
 	return d.space.Refresh()
 }
 
@@ -149,7 +150,6 @@ func (d *decoder) nativePart(r *record, s *collector.Sample) (e uint64, known bo
 		return d.boundary(r, stop)
 	}
 	regs := &d.regs
-	*regs = native.Registers{}
 	setRegisters(regs, &r.Header)
 	if d.code.Contains(regs.PC) {
 		if d.pushJIT(place{regs.PC, true}, r) {
