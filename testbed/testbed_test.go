@@ -110,7 +110,7 @@ func mostly(t *testing.T, node NodeResult, workloads ...string) {
 	for _, w := range workloads {
 		share += node.Truth.Share(w)
 	}
-	if share < 0.9 {
+	if share < 0.85 {
 		t.Errorf("%v has %.3f of %s's time: %+v", workloads, share, node.Name, node.Truth.Workloads)
 	}
 }
@@ -179,9 +179,11 @@ func TestScenarios(t *testing.T) {
 		}
 	})
 	t.Run("publish", func(t *testing.T) {
-		result := run(t, c, Scenario{Name: "publish", Seconds: 1, Truth: true, Rates: map[string]int{"publish": 800}})
+		// So much that what is left of the scenario before does not count.
+		const rate = 6000
+		result := run(t, c, Scenario{Name: "publish", Seconds: 1, Truth: true, Rates: map[string]int{"publish": rate}})
 		done := result.Loads[0]
-		if n := done.Count("published"); n < 800 || done.Count("delivered") != n {
+		if n := done.Count("published"); n < rate || done.Count("delivered") != n {
 			t.Errorf("not all was delivered: %s", done.Done)
 		}
 		if sum(result, "cluster_messages_sent") == 0 {

@@ -92,7 +92,7 @@ func startTestbed(t testing.TB, o testbed.Options, build string) *testbed.Cluste
 type observed [2]*summary.Summary
 
 // observe puts a load on the testbed and records both nodes meanwhile.
-func (s *scenario) observe(t testing.TB, c *testbed.Cluster, seconds int) (o observed) {
+func (s *scenario) observe(t testing.TB, c *testbed.Cluster, seconds, frequency int) (o observed) {
 	t.Helper()
 	load := s.load
 	load.Seconds = seconds + 4
@@ -101,7 +101,7 @@ func (s *scenario) observe(t testing.TB, c *testbed.Cluster, seconds int) (o obs
 		var errs [2]error
 		for i, node := range c.Nodes {
 			all.Go(func() {
-				o[i], errs[i] = recordOnce(t.Context(), node.PID, seconds, filepath.Join(t.TempDir(), node.Name))
+				o[i], errs[i] = recordOnce(t.Context(), node.PID, seconds, frequency, filepath.Join(t.TempDir(), node.Name))
 			})
 		}
 		all.Wait()
@@ -114,8 +114,8 @@ func (s *scenario) observe(t testing.TB, c *testbed.Cluster, seconds int) (o obs
 }
 
 // recordOnce runs `beamprof record` and reads what it wrote.
-func recordOnce(ctx context.Context, pid, seconds int, dir string) (*summary.Summary, error) {
-	command := exec.CommandContext(ctx, binary, "record", "--pid", strconv.Itoa(pid), "--duration", fmt.Sprint(seconds, "s"), "--output", dir)
+func recordOnce(ctx context.Context, pid, seconds, frequency int, dir string) (*summary.Summary, error) {
+	command := exec.CommandContext(ctx, binary, "record", "--pid", strconv.Itoa(pid), "--duration", fmt.Sprint(seconds, "s"), "--frequency", strconv.Itoa(frequency), "--output", dir)
 	var messages bytes.Buffer
 	command.Stderr = &messages
 	if err := command.Run(); err != nil {
@@ -181,7 +181,8 @@ func TestDiagnosisOfTheTestbed(t *testing.T) {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
-			o := s.observe(t, c, 5)
+			// On a fast machine these loads are some 100 samples in 5 s at 99 Hz.
+			o := s.observe(t, c, 5, 499)
 			if wrong := s.wrong(o); wrong != "" {
 				t.Error(wrong)
 				for _, n := range o {
@@ -204,7 +205,7 @@ func BenchmarkDiagnosis(b *testing.B) {
 			c := startTestbed(b, s.nodes, build)
 			right := 0
 			for range runs {
-				o := s.observe(b, c, seconds)
+				o := s.observe(b, c, seconds, 99)
 				wrong := s.wrong(o)
 				if wrong == "" {
 					right++
