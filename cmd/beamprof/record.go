@@ -119,6 +119,7 @@ func parseRecord(c *cli.Context) (recordOptions, error) {
 
 // record attaches, samples, writes and reports.
 func (a *app) record(ctx context.Context, o recordOptions) error {
+	useHugePages()
 	defer debug.SetGCPercent(collectLess())
 	pid, err := choose(a.system, o.pid, o.node)
 	if err != nil {
@@ -205,26 +206,6 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		r.connections.end()
 	}
 	return a.finish(r, s.Stats(), output)
-}
-
-// Garbage may take garbageMemory, in bytes, or as much as what is in use; at most
-// garbagePercent of that.
-const (
-	garbageMemory  = 32 << 20
-	garbagePercent = 400
-)
-
-// collectLess collects garbage less often than Go does by itself (GOGC), as far as
-// there is memory for it, and returns what was set before, in per cent.
-func collectLess() (before int) {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	percent := min(max(100*garbageMemory/int(m.HeapAlloc), 100), garbagePercent)
-	before = debug.SetGCPercent(percent)
-	if os.Getenv("GOGC") != "" {
-		debug.SetGCPercent(before)
-	}
-	return before
 }
 
 // sample runs the session for as long as asked for. An early end is no error
