@@ -73,7 +73,6 @@ const (
 	buffers       = 16 << 20
 	smallest      = 256 << 10
 	largest       = 4 << 20
-	readInterval  = time.Second           // each look wakes the runtime for about 10 ms
 	closeInterval = 20 * time.Millisecond // for what happened just before the end
 )
 
@@ -156,7 +155,7 @@ func (s *Session) Run(ctx context.Context, handle func(Event)) error {
 		if err := s.lookAtPackets(); err != nil {
 			s.noSpeech.Store(&err)
 		}
-		if err := s.read(pace.Next(readInterval), handle); err != nil {
+		if err := s.read(pace.Next(pace.Interval), handle); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/beamprof/beamprof/internal/pace"
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
@@ -151,7 +152,7 @@ func TestListeners(t *testing.T) {
 	}
 	l := listen(t, "tcp", ":0")
 	go broker(l)
-	time.Sleep(3 * readInterval)
+	time.Sleep(2 * pace.Interval)
 	connect(t, "tcp", fmt.Sprintf("127.0.0.1:%d", l.Addr().(*net.TCPAddr).Port), connectPacket{level: 4, id: "new"}.bytes())
 	time.Sleep(50 * time.Millisecond)
 	if total := w.end(l); total.Opened != 1 || total.Closed != 1 {

@@ -179,6 +179,16 @@ func (c *connections) connect(to *connection, s sockets.Socket) {
 // lets the kernel tell of no closed socket.
 func (c *connections) none() bool { return len(c.ports)+len(c.peers)+len(c.known) == 0 }
 
+// quiet tells whether no connection is open.
+func (c *connections) quiet() bool {
+	for _, one := range c.known {
+		if !one.closed {
+			return false
+		}
+	}
+	return true
+}
+
 // hear takes in the sockets that went away until a time: their last counts.
 func (c *connections) hear(until time.Time) error {
 	if c.none() {

@@ -107,11 +107,12 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 
 // Times between looks at the VM's list of nodes, and at the buffers.
 const (
-	lookInterval = 250 * time.Millisecond
-	restInterval = 500 * time.Millisecond // without probes: there are no buffers to be emptied
-	idleInterval = 5 * time.Second        // of a VM that has no connections and takes none
-	askInterval  = time.Second            // for the counts of sockets that are open
-	lastWords    = 100 * time.Millisecond // for sockets closed just before the end
+	lookInterval  = 250 * time.Millisecond
+	restInterval  = 500 * time.Millisecond // without probes: there are no buffers to be emptied
+	quietInterval = time.Second            // while there is no connection
+	idleInterval  = 2 * pace.Interval      // of a VM that has no connections and takes none
+	askInterval   = time.Second            // for the counts of sockets that are open
+	lastWords     = 100 * time.Millisecond // for sockets closed just before the end
 )
 
 // Run counts until ctx is done, and calls handle for every message looked into,
@@ -130,17 +131,14 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	var failed error
 	asked := time.Now()
 	for ctx.Err() == nil && failed == nil {
-		if s.probes == nil {
-			// The kernel tells of sockets of all processes that close: not one by one.
-			interval := restInterval
-			if s.connections.none() {
-				interval = idleInterval
-			}
-			wait(ctx, pace.Next(interval))
-			failed = s.connections.hear(time.Now())
+		until := pace.Next(s.interval())
+		if s.probes != nil {
+			failed = s.probes.run(ctx, until, handle)
 		} else {
-			failed = errors.Join(s.probes.run(ctx, pace.Next(lookInterval), handle), s.connections.hear(time.Now()))
+			// The kernel tells of sockets of all processes that close: not one by one.
+			wait(ctx, until)
 		}
+		failed = errors.Join(failed, s.connections.hear(time.Now()))
 		// A list that changed while it was read is whole the next time.
 		if errors.Is(s.connections.follow(false), memory.ErrExited) {
 			break
@@ -158,6 +156,19 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	failed = errors.Join(failed, s.connections.hear(time.Now().Add(lastWords)))
 	s.look()
 	return failed
+}
+
+// interval returns when to look the next time.
+func (s *Session) interval() time.Duration {
+	switch {
+	case s.probes == nil && s.connections.none():
+		return idleInterval
+	case s.connections.quiet():
+		return quietInterval
+	case s.probes == nil:
+		return restInterval
+	}
+	return lookInterval
 }
 
 // look notes what was counted, for other goroutines.

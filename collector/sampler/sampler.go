@@ -70,10 +70,10 @@ const (
 	minBuffer     = 256 << 10
 	maxBuffer     = 8 << 20
 	maxWatermark  = 1 << 20               // so much is read at once: the rest is for when we get no CPU
-	codeBuffer    = 128 << 10             // 2000 changes, read with each batch
-	firstInterval = 25 * time.Millisecond // doubles up to
-	readInterval  = time.Second           // since each look wakes Go's runtime for some 10 ms
-	housekeeping  = time.Second           // between looks at the processes and the CPUs
+	codeBuffer    = 256 << 10             // 4000 changes, read with each batch
+	firstInterval = 25 * time.Millisecond // between batches; doubles up to pace.Interval
+	codeInterval  = time.Second           // at most, if JIT code has to be looked for
+	housekeeping  = time.Second           // at least, between looks at the processes and the CPUs
 )
 
 // New loads the sampling programs. Sampling begins with Run. Errors wrap
@@ -142,7 +142,7 @@ func (s *Sampler) begin() (err error) {
 func (s *Sampler) loop(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.wake)()
 	checked := time.Now()
-	for interval := firstInterval; ctx.Err() == nil; interval = min(2*interval, readInterval) {
+	for interval := firstInterval; ctx.Err() == nil; interval = min(2*interval, s.longest()) {
 		if err := s.batch(pace.Next(interval)); err != nil {
 			return err
 		}
@@ -159,6 +159,16 @@ func (s *Sampler) loop(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// longest returns how long a batch may be.
+func (s *Sampler) longest() time.Duration {
+	for _, source := range s.sources {
+		if source.codeProbe == nil {
+			return codeInterval
+		}
+	}
+	return pace.Interval
 }
 
 // do has f done between two batches, when all that was sampled until then is
