@@ -33,8 +33,7 @@ const (
 type probes struct {
 	target   *beam.Target
 	detail   Detail
-	sent     site   // where messages are sent
-	received uint64 // where they are received, in bytes from the function's first
+	sites    sites
 	programs *bpf.DistributionPrograms
 	links    []link.Link // none: the probes are not in the VM
 	closing  chan error  // of links that are on their way out; nil if none is
@@ -59,7 +58,7 @@ func newProbes(target *beam.Target, detail Detail) (*probes, error) {
 	}
 	p := &probes{target: target, detail: detail, decoder: newDecoder(target), weights: newWeights()}
 	var err error
-	if p.sent, p.received, err = findSites(p.executable(), int32(target.Layout.Sending.Phase)); err != nil {
+	if p.sites, err = findSites(p.executable(), int32(target.Layout.Sending.Phase)); err != nil {
 		return nil, err
 	}
 	if p.programs, err = bpf.LoadDistribution(p.settings()); err != nil {
@@ -89,7 +88,7 @@ func (p *probes) executable() string { return fmt.Sprintf("/proc/%d/exe", p.targ
 func (p *probes) settings() bpf.Distribution {
 	l := p.target.Layout
 	return bpf.Distribution{
-		Pid: uint32(p.target.PID), SendRegister: p.sent.register,
+		Pid: uint32(p.target.PID), SendRegister: p.sites.register,
 		SendControl: uint32(l.Sending.Control), SendMessage: uint32(l.Sending.Message), SendEntry: uint32(l.Sending.Entry),
 		SendConnection: uint32(l.Sending.ConnectionID), SendHeaderSize: uint32(l.Sending.HeaderSize), SendHeader: uint32(l.Sending.Header),
 		SendBuffers: uint32(l.Sending.Buffers), SendFragments: uint32(l.Sending.Fragments), SendProcess: uint32(l.Sending.Process),
@@ -113,8 +112,10 @@ func (p *probes) attach() error {
 	var links [2]link.Link
 	var errs [2]error
 	var both sync.WaitGroup
-	both.Go(func() { links[0], errs[0] = p.probe(executable, sendFunction, p.sent.offset, p.programs.Sent) })
-	both.Go(func() { links[1], errs[1] = p.probe(executable, receivedFunction, p.received, p.programs.Received) })
+	both.Go(func() { links[0], errs[0] = p.probe(executable, sendFunction, p.sites.sent, p.programs.Sent) })
+	both.Go(func() {
+		links[1], errs[1] = p.probe(executable, receivedFunction, p.sites.received, p.programs.Received)
+	})
 	both.Wait()
 	for i, l := range links {
 		if errs[i] == nil {
@@ -127,11 +128,13 @@ func (p *probes) attach() error {
 	return nil
 }
 
-func (p *probes) probe(executable *link.Executable, function string, offset uint64, program *ebpf.Program) (link.Link, error) {
+// probe puts a probe at an offset in the VM's executable. The function is only its
+// name: all symbols would be read to find it.
+func (p *probes) probe(executable *link.Executable, function string, at uint64, program *ebpf.Program) (link.Link, error) {
 	if p.programs.Multi {
-		return executable.UprobeMulti([]string{function}, program, &link.UprobeMultiOptions{PID: uint32(p.target.PID), Offsets: []uint64{offset}})
+		return executable.UprobeMulti([]string{function}, program, &link.UprobeMultiOptions{PID: uint32(p.target.PID), Addresses: []uint64{at}})
 	}
-	return executable.Uprobe(function, program, &link.UprobeOptions{PID: p.target.PID, Offset: offset})
+	return executable.Uprobe(function, program, &link.UprobeOptions{PID: p.target.PID, Address: at})
 }
 
 // remove begins to take the probes out of the VM. They are out of its code soon;

@@ -23,37 +23,47 @@ type site struct {
 	register uint32 // as the kernel side numbers saved registers
 }
 
-// findSites finds the places for the probes, in the emulator's file: the memory of
-// a VM may have another's probe there. One is where erts_dsig_send has encoded a
-// message, one where erts_net_message is entered: bytes from its first.
-func findSites(executable string, phase int32) (sent site, received uint64, err error) {
+// sites are the places for the probes, as offsets in the emulator's file.
+type sites struct {
+	sent     uint64 // where erts_dsig_send has encoded a message
+	register uint32 // that holds it there: see site
+	received uint64 // where erts_net_message is entered
+}
+
+// findSites finds the places for the probes in the emulator's file: the memory of
+// a VM may have another's probe there.
+func findSites(executable string, phase int32) (sites, error) {
 	file, err := elf.Open(executable)
 	if err != nil {
-		return site{}, 0, fmt.Errorf("open the VM's executable: %w", err)
+		return sites{}, fmt.Errorf("open the VM's executable: %w", err)
 	}
 	defer file.Close()
-	code, err := functionCode(file, sendFunction)
+	symbols, err := file.DynamicSymbols()
 	if err != nil {
-		return site{}, 0, err
+		return sites{}, fmt.Errorf("read the VM's symbols: %w", err)
 	}
-	if sent, err = findStore(code, phase, phaseSend); err != nil {
-		return site{}, 0, err
+	code, at, err := functionCode(file, symbols, sendFunction)
+	if err != nil {
+		return sites{}, err
 	}
-	if code, err = functionCode(file, receivedFunction); err != nil {
-		return site{}, 0, err
+	sent, err := findStore(code, phase, phaseSend)
+	if err != nil {
+		return sites{}, err
 	}
-	return sent, entry(code), nil
+	found := sites{sent: at + sent.offset, register: sent.register}
+	if code, at, err = functionCode(file, symbols, receivedFunction); err != nil {
+		return sites{}, err
+	}
+	found.received = at + entry(code)
+	return found, nil
 }
 
 // maxFunction bounds the code of the function: it has 5 KiB.
 const maxFunction = 1 << 18
 
-// functionCode returns the machine code of an exported function.
-func functionCode(file *elf.File, name string) ([]byte, error) {
-	symbols, err := file.DynamicSymbols()
-	if err != nil {
-		return nil, fmt.Errorf("read the VM's symbols: %w", err)
-	}
+// functionCode returns the machine code of an exported function, and the offset of
+// its first byte in the file.
+func functionCode(file *elf.File, symbols []elf.Symbol, name string) (code []byte, at uint64, err error) {
 	for _, s := range symbols {
 		if s.Name != name || s.Size == 0 || s.Size > maxFunction {
 			continue
@@ -64,10 +74,10 @@ func functionCode(file *elf.File, name string) ([]byte, error) {
 			}
 			code := make([]byte, s.Size)
 			if _, err := p.ReadAt(code, int64(s.Value-p.Vaddr)); err != nil {
-				return nil, fmt.Errorf("read the VM's code: %w", err)
+				return nil, 0, fmt.Errorf("read the VM's code: %w", err)
 			}
-			return code, nil
+			return code, p.Off + s.Value - p.Vaddr, nil
 		}
 	}
-	return nil, fmt.Errorf("%w: no function %s", errNoSite, name)
+	return nil, 0, fmt.Errorf("%w: no function %s", errNoSite, name)
 }

@@ -96,10 +96,18 @@ func (c *Source) attachCodeProbe() {
 		return
 	}
 	options := &link.UprobeOptions{PID: c.target.PID}
-	if probe, err := executable.Uprobe("__jit_debug_register_code", c.sampler.programs.Code, options); err == nil {
+	address, _ := c.target.Symbol(codeFunction)
+	if m, ok := c.space.Find(address); ok { // else all symbols are read once more
+		options.Address = address - m.Start + m.Offset
+	}
+	if probe, err := executable.Uprobe(codeFunction, c.sampler.programs.Code, options); err == nil {
 		c.codeProbe = probe
 	}
 }
+
+// codeFunction is called for all JIT code that comes or goes, so that a debugger
+// has a place for a breakpoint (GDB's JIT interface).
+const codeFunction = "__jit_debug_register_code"
 
 // kernelTarget says where the kernel side finds what it copies.
 func (c *Source) kernelTarget() bpf.Target {

@@ -22,11 +22,11 @@ var staticFunctions = []staticFunction{
 }
 
 // findStatics returns the names of the emulator's static functions by the
-// addresses of their first instructions. text is the machine code of the
-// emulator, loaded at an address; symbol finds exported functions; start finds
-// the first instruction of the function that an address is in. What is not found
-// (a build that inlined it, another architecture) is left out.
-func findStatics(text []byte, at uint64, symbol func(string) (uint64, bool), start func(uint64) uint64) map[uint64]string {
+// addresses of their first instructions. read reads the emulator's machine code,
+// which is at the addresses from begin to end; symbol finds exported functions;
+// start finds the first instruction of the function that an address is in. What is
+// not found (a build that inlined it, another architecture) is left out.
+func findStatics(read func([]byte, uint64) error, begin, end uint64, symbol func(string) (uint64, bool), start func(uint64) uint64) map[uint64]string {
 	wanted := map[uint64]string{} // by address
 	for _, f := range staticFunctions {
 		for _, name := range append(append([]string{}, f.calls...), f.not...) {
@@ -36,7 +36,7 @@ func findStatics(text []byte, at uint64, symbol func(string) (uint64, bool), sta
 		}
 	}
 	callers := map[uint64]map[string]bool{} // by function: what it calls
-	eachCall(text, at, func(site, to uint64) {
+	note := func(site, to uint64) {
 		name, ok := wanted[to]
 		if !ok {
 			return
@@ -46,7 +46,15 @@ func findStatics(text []byte, at uint64, symbol func(string) (uint64, bool), sta
 			callers[from] = map[string]bool{}
 		}
 		callers[from][name] = true
-	})
+	}
+	piece := make([]byte, textPiece)
+	for at := begin; at < end; at += textPiece - longestCall + 1 { // also calls that a piece ends within
+		text := piece[:min(textPiece, end-at)]
+		if read(text, at) != nil {
+			return nil
+		}
+		eachCall(text, at, note)
+	}
 	names := map[uint64]string{}
 	for _, f := range staticFunctions {
 		for from, calls := range callers {
@@ -77,8 +85,13 @@ func (f *staticFunction) matches(calls map[string]bool) bool {
 	return true
 }
 
-// maxText bounds the emulator's machine code that is searched.
-const maxText = 32 << 20
+// The emulator's machine code is searched if it is not more than maxText, in pieces
+// of textPiece bytes. longestCall is what the longest call takes.
+const (
+	maxText     = 32 << 20
+	textPiece   = 64 << 10
+	longestCall = 5
+)
 
 // findStatics looks for the emulator's static functions in its machine code.
 func (d *decoder) findStatics() map[uint64]string {
@@ -90,11 +103,7 @@ func (d *decoder) findStatics() map[uint64]string {
 	if !ok || mapping.Limit-mapping.Start > maxText {
 		return nil
 	}
-	text := make([]byte, mapping.Limit-mapping.Start)
-	if d.target.Memory.Read(text, mapping.Start) != nil {
-		return nil
-	}
-	return findStatics(text, mapping.Start, d.target.Symbol, func(site uint64) uint64 {
+	return findStatics(d.target.Memory.Read, mapping.Start, mapping.Limit, d.target.Symbol, func(site uint64) uint64 {
 		return d.space.Symbol(site, true).Start
 	})
 }
