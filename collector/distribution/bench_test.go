@@ -57,7 +57,7 @@ func always(b *testing.B, p *probes) (remove func()) {
 	done := make(chan error, 1)
 	go func() {
 		for ctx.Err() == nil {
-			if err := p.run(ctx, time.Now().Add(lookInterval), func(*Message) {}); err != nil {
+			if err := p.run(ctx, time.Now().Add(lookInterval), false, func(*Message) {}); err != nil {
 				done <- err
 				return
 			}

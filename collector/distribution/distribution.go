@@ -133,7 +133,7 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	for ctx.Err() == nil && failed == nil {
 		until := pace.Next(s.interval())
 		if s.probes != nil {
-			failed = s.probes.run(ctx, until, handle)
+			failed = s.probes.run(ctx, until, s.connections.quiet(), handle)
 		} else {
 			// The kernel tells of sockets of all processes that close: not one by one.
 			wait(ctx, until)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf/link"
+	"github.com/prometheus/procfs"
 
 	"github.com/beamprof/beamprof/bpf"
 	"github.com/beamprof/beamprof/collector"
@@ -20,6 +21,7 @@ import (
 type Source struct {
 	sampler     *Sampler
 	target      *beam.Target
+	process     procfs.Proc
 	codeProbe   link.Link   // nil if uprobes are not possible: the code list is polled
 	codeEvents  []jit.Event // that no look at the code took in yet
 	codeChanged bool        // between the samples of this flush
@@ -71,6 +73,9 @@ func (c *Source) pid() uint32 { return uint32(c.target.PID) }
 
 // prepare does what needs no goroutine of its own.
 func (c *Source) prepare() (err error) {
+	if c.process, err = procfs.NewProc(c.target.PID); err != nil {
+		return fmt.Errorf("%w: %w", ErrTargetExited, err)
+	}
 	if c.space, err = native.Open(c.target.PID); err != nil {
 		return err
 	}
@@ -129,7 +134,7 @@ func (c *Source) kernelTarget() bpf.Target {
 // start begins the first window.
 func (c *Source) start() error {
 	c.stats = Stats{Start: time.Now(), Frequency: c.sampler.options.Frequency}
-	times, err := readProcessTimes(c.target.PID)
+	times, err := readProcessTimes(c.process)
 	if err != nil {
 		return ErrTargetExited
 	}
@@ -162,7 +167,7 @@ func (c *Source) stop() error {
 // is gone, the times it had last.
 func (c *Source) measure() {
 	c.stats.Duration = time.Since(c.stats.Start)
-	if now, err := readProcessTimes(c.target.PID); err == nil && now.started == c.base.started {
+	if now, err := readProcessTimes(c.process); err == nil && now.started == c.base.started {
 		c.last = now
 		c.times.stop(c.target.PID)
 	}
@@ -188,7 +193,7 @@ func (c *Source) count() {
 
 // look tells whether the VM is still there, once a second.
 func (c *Source) look() {
-	times, err := readProcessTimes(c.target.PID)
+	times, err := readProcessTimes(c.process)
 	if err != nil || times.started != c.base.started {
 		if !c.exited && c.exit != nil {
 			c.exit()

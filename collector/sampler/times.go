@@ -18,17 +18,13 @@ type processTimes struct {
 	started uint64  // start time in ticks since boot: tells a reused pid
 }
 
-func readProcessTimes(pid int) (processTimes, error) {
-	process, err := procfs.NewProc(pid)
-	if err != nil {
-		return processTimes{}, fmt.Errorf("process %d: %w", pid, err)
-	}
+func readProcessTimes(process procfs.Proc) (processTimes, error) {
 	stat, err := process.Stat()
 	if err != nil {
-		return processTimes{}, fmt.Errorf("process %d: %w", pid, err)
+		return processTimes{}, fmt.Errorf("process %d: %w", process.PID, err)
 	}
 	if stat.State == "Z" || stat.State == "X" {
-		return processTimes{}, fmt.Errorf("process %d has ended", pid)
+		return processTimes{}, fmt.Errorf("process %d has ended", process.PID)
 	}
 	return processTimes{cpu: stat.CPUTime(), started: stat.Starttime}, nil
 }
