@@ -52,6 +52,7 @@ func (a *app) checkConfig(path string) error {
 
 // agent runs until it is interrupted; a second interrupt ends it at once.
 func (a *app) agent(ctx context.Context, path string) error {
+	useHugePages()
 	ctx, stop := interruptedBy(ctx, oneInterrupt, func() { os.Exit(exitFailed) }, stopSignals...)
 	defer stop()
 	return agent.Serve(ctx, path, agent.Options{Version: versionText(), Log: a.log.Logger})

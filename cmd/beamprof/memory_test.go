@@ -1,0 +1,57 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+)
+
+// What is allocated after useHugePages is where the kernel was asked for them.
+func TestUseHugePages(t *testing.T) {
+	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
+		t.Skip("this kernel has no transparent huge pages")
+	}
+	useHugePages()
+	asked := hugeMappings(t)
+	const block, most = 1 << 20, 1 << 8
+	var blocks [][]byte
+	defer func() { runtime.KeepAlive(blocks) }()
+	for range most {
+		b := make([]byte, block)
+		blocks = append(blocks, b)
+		address := uint64(uintptr(unsafe.Pointer(&b[0])))
+		for _, m := range asked {
+			if m.start <= address && address+block <= m.end {
+				return
+			}
+		}
+	}
+	t.Errorf("none of %d MiB that were allocated is in the memory %x for which huge pages were asked", len(blocks), asked)
+}
+
+type addresses struct{ start, end uint64 }
+
+// hugeMappings returns this process's mappings with the flag hg (MADV_HUGEPAGE).
+func hugeMappings(t *testing.T) (all []addresses) {
+	t.Helper()
+	file, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var last addresses
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		var here addresses
+		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x ", &here.start, &here.end); n == 2 {
+			last = here
+		}
+		if flags, ok := strings.CutPrefix(lines.Text(), "VmFlags:"); ok && strings.Contains(flags+" ", " hg ") {
+			all = append(all, last)
+		}
+	}
+	return all
+}
