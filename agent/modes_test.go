@@ -16,12 +16,12 @@ import (
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
-// listening is Erlang that accepts connections, reads once from each and closes it.
+// listening is Erlang that accepts connections, which it leaves to the clients to close.
 const listening = `{ok, L} = gen_tcp:listen(0, [{ip, {127,0,0,1}}, binary, {active, false}, {backlog, 1000}]),
 	{ok, Port} = inet:port(L),
 	Acceptor = spawn(fun() -> (fun Loop() ->
 		{ok, S} = gen_tcp:accept(L),
-		Pid = spawn(fun() -> receive go -> gen_tcp:recv(S, 0) end end),
+		Pid = spawn(fun() -> receive go -> (fun Read() -> case gen_tcp:recv(S, 0) of {ok, _} -> Read(); _ -> ok end end)() end end),
 		ok = gen_tcp:controlling_process(S, Pid), Pid ! go, Loop() end)() end),
 	ok = gen_tcp:controlling_process(L, Acceptor)`
 

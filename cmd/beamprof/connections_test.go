@@ -16,7 +16,8 @@ import (
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
-// listeningVM starts a VM that accepts connections and returns where.
+// listeningVM starts a VM that accepts connections, which it leaves to the clients to
+// close, and returns where.
 func listeningVM(t *testing.T) (*testsupport.VM, string) {
 	t.Helper()
 	testsupport.RequireBPF(t)
@@ -25,7 +26,7 @@ func listeningVM(t *testing.T) (*testsupport.VM, string) {
 		{ok, Port} = inet:port(L),
 		Acceptor = spawn(fun() -> (fun Loop() ->
 			{ok, S} = gen_tcp:accept(L),
-			Pid = spawn(fun() -> receive go -> gen_tcp:recv(S, 0) end end),
+			Pid = spawn(fun() -> receive go -> (fun Read() -> case gen_tcp:recv(S, 0) of {ok, _} -> Read(); _ -> ok end end)() end end),
 			ok = gen_tcp:controlling_process(S, Pid), Pid ! go, Loop() end)() end),
 		ok = gen_tcp:controlling_process(L, Acceptor)`)
 	return vm, fmt.Sprintf("127.0.0.1:%d", vm.EvalInt(t, "Port"))
