@@ -79,6 +79,7 @@ struct header {
 	__u64 erlang_top;   /* address of the Erlang stack's top copy */
 	__u64 identity[3];  /* module, function, arity of $initial_call */
 	__u64 registered;   /* the atom it is registered as, or 0 */
+	__u8 comm[16];      /* the thread's name, unless it is a scheduler's */
 	/* Lengths in bytes of the parts of the payload, in their order. */
 	__u32 process_length, kernel_length, boundary_length, c_stack_length,
 		decode_length, root_length, top_length, terms_length, callers_length, pad2;
@@ -650,6 +651,8 @@ int sample(struct perf_event_context *ctx)
 		bpf_probe_read_user(&r->h.port, 8, (void *)(s->data + t->current_port));
 		if (r->h.process && append(r, r->h.process, PROCESS_SIZE))
 			r->h.process_length = PROCESS_SIZE;
+	} else { /* it may be gone when user space looks */
+		bpf_get_current_comm(r->h.comm, sizeof(r->h.comm));
 	}
 	if (REGISTERS_USER(&ctx->regs)) {
 		__builtin_memcpy(&r->h.regs, &ctx->regs, sizeof(r->h.regs));

@@ -48,6 +48,7 @@ type samplerHeader struct {
 	ErlangTop      uint64
 	Identity       [3]uint64
 	Registered     uint64
+	Comm           [16]uint8
 	ProcessLength  uint32
 	KernelLength   uint32
 	BoundaryLength uint32

@@ -78,7 +78,7 @@ func newDecoder(target *beam.Target, space *native.Space) *decoder {
 // decode turns a record into a sample, which is valid until the next call.
 func (d *decoder) decode(r *record) *collector.Sample {
 	s := &d.sample
-	*s = collector.Sample{Time: r.Time, Thread: d.threads.get(int(r.Tid))}
+	*s = collector.Sample{Time: r.Time, Thread: d.threads.get(int(r.Tid), r.Comm[:])}
 	d.stack, d.roles, d.spans, d.only = d.stack[:0], d.roles[:0], d.spans[:0], ""
 	d.traffic, d.sure = false, true
 	for at := 0; at+8 <= len(r.kernel); at += 8 {

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf/perf"
@@ -41,6 +42,7 @@ type Sampler struct {
 	events   *perfEvents
 	kernel   kernelNames
 	sources  map[uint32]*Source // by pid
+	ended    atomic.Bool        // a VM did since the last look
 
 	mutex    sync.Mutex // guards what follows
 	running  bool       // written by the goroutine that runs
@@ -147,7 +149,7 @@ func (s *Sampler) loop(ctx context.Context) error {
 			return err
 		}
 		s.serve()
-		if time.Since(checked) < housekeeping {
+		if !s.ended.Swap(false) && time.Since(checked) < housekeeping {
 			continue
 		}
 		checked = time.Now()

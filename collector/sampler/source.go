@@ -28,7 +28,8 @@ type Source struct {
 	space       *native.Space
 	decoder     *decoder
 	handle      func(*collector.Sample)
-	looked      bool // for new mappings, since the last flush
+	looked      bool   // for new mappings, since the last flush
+	unwatch     func() // ends what waits for the VM's end, if not nil
 	exited      bool
 	exit        func() // called once when the VM was found to have ended, if not nil
 
@@ -135,10 +136,14 @@ func (c *Source) kernelTarget() bpf.Target {
 func (c *Source) start() error {
 	c.stats = Stats{Start: time.Now(), Frequency: c.sampler.options.Frequency}
 	times, err := readProcessTimes(c.process)
-	if err != nil {
+	if err != nil || times.ended {
 		return ErrTargetExited
 	}
 	c.base, c.last = times, times
+	c.unwatch = watchExit(c.target.PID, func() {
+		c.sampler.ended.Store(true)
+		c.sampler.wake()
+	})
 	c.times = newThreadTimes(c.target.PID, c.sampler.options.Frequency)
 	if err := c.sampler.programs.AddTarget(c.target.PID, c.kernelTarget()); err != nil {
 		return err
@@ -169,7 +174,9 @@ func (c *Source) measure() {
 	c.stats.Duration = time.Since(c.stats.Start)
 	if now, err := readProcessTimes(c.process); err == nil && now.started == c.base.started {
 		c.last = now
-		c.times.stop(c.target.PID)
+		if !now.ended {
+			c.times.stop(c.target.PID)
+		}
 	}
 	c.stats.ProcessSeconds = c.last.cpu - c.base.cpu
 	if seen, err := c.sampler.programs.Samples(c.target.PID); err == nil {
@@ -191,18 +198,20 @@ func (c *Source) count() {
 	c.stats.KernelNames = c.decoder.frames.nameKernel(&c.sampler.kernel)
 }
 
-// look tells whether the VM is still there, once a second.
+// look tells whether the VM is still there.
 func (c *Source) look() {
 	times, err := readProcessTimes(c.process)
-	if err != nil || times.started != c.base.started {
-		if !c.exited && c.exit != nil {
-			c.exit()
-		}
-		c.exited = true
+	known := err == nil && times.started == c.base.started
+	if known {
+		c.last = times
+	}
+	if known && !times.ended {
 		return
 	}
-	c.last = times
-	c.decoder.threads.forgetNames()
+	if !c.exited && c.exit != nil {
+		c.exit()
+	}
+	c.exited = true
 }
 
 // sample handles one sample, or reports false if it should wait for its process's
@@ -304,6 +313,10 @@ func (c *Source) Remove() (Stats, error) {
 // close detaches what is the VM's own.
 func (c *Source) close() error {
 	var errs []error
+	if c.unwatch != nil {
+		c.unwatch()
+		c.unwatch = nil
+	}
 	if c.codeProbe != nil {
 		errs = append(errs, c.codeProbe.Close())
 		c.codeProbe = nil

@@ -45,7 +45,7 @@ type Copy struct {
 // VM to its root, the request that it handles and who asked, without a stack. It
 // is valid until the next call.
 func (s *Stacks) Sample(c *Copy) *collector.Sample {
-	s.sample = collector.Sample{Time: c.Time, Thread: s.threads.get(c.TID), State: collector.StateBIF}
+	s.sample = collector.Sample{Time: c.Time, Thread: s.threads.get(c.TID, nil), State: collector.StateBIF}
 	s.stack = s.stack[:0]
 	if len(c.Head) < beam.HeadSize {
 		return &s.sample

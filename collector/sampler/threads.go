@@ -1,6 +1,7 @@
 package sampler
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
@@ -26,17 +27,22 @@ func newThreads(target *beam.Target) *threads {
 
 func (t *threads) isJIT(tid int) bool { return t.jit[tid] }
 
-// get returns a thread; one that was never seen is looked up in /proc.
-func (t *threads) get(tid int) *collector.Thread {
-	if known, ok := t.known[tid]; ok {
+// get returns a thread. comm is its name, up to a NUL, or empty: then, and if it was
+// never seen, it is looked up in /proc.
+func (t *threads) get(tid int, comm []byte) *collector.Thread {
+	if end := bytes.IndexByte(comm, 0); end >= 0 {
+		comm = comm[:end]
+	}
+	// Threads get their names after they started, and their numbers are used again.
+	if known, ok := t.known[tid]; ok && (len(comm) == 0 || known.Name == string(comm)) {
 		return known
 	}
 	if len(t.known) > maxFrames {
 		t.known = map[int]*collector.Thread{}
 	}
-	name := "unknown" // it ended before it could be asked for
-	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/comm", t.target.PID, tid)); err == nil {
-		name = strings.TrimSpace(string(comm))
+	name := string(comm)
+	if name == "" {
+		name = t.name(tid)
 	}
 	made := &collector.Thread{TID: tid, Name: name}
 	made.Kind, made.Number = t.target.ThreadKind(tid, name)
@@ -44,15 +50,21 @@ func (t *threads) get(tid int) *collector.Thread {
 	return made
 }
 
-// label returns a thread's value of the label `thread`.
-func (t *threads) label(tid int) string { return t.get(tid).Label() }
-
-// forgetNames drops the threads that are not the VM's own: they get their names
-// after they started, and their numbers are used again.
-func (t *threads) forgetNames() {
-	for tid, thread := range t.known {
-		if thread.Kind == collector.ThreadNative {
-			delete(t.known, tid)
-		}
+// name returns the name that a thread has in /proc.
+func (t *threads) name(tid int) string {
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/comm", t.target.PID, tid))
+	if err != nil {
+		return "unknown" // it ended before it could be asked for
 	}
+	return strings.TrimSuffix(string(comm), "\n")
+}
+
+// label returns a thread's value of the label `thread`.
+func (t *threads) label(tid int) string {
+	if known, ok := t.known[tid]; ok {
+		return known.Label()
+	}
+	one := collector.Thread{TID: tid, Name: t.name(tid)}
+	one.Kind, one.Number = t.target.ThreadKind(tid, one.Name)
+	return one.Label()
 }

@@ -16,6 +16,7 @@ import (
 type processTimes struct {
 	cpu     float64 // user and system time, in seconds
 	started uint64  // start time in ticks since boot: tells a reused pid
+	ended   bool    // it did, and nobody has waited for it yet: these are its last times
 }
 
 func readProcessTimes(process procfs.Proc) (processTimes, error) {
@@ -23,10 +24,7 @@ func readProcessTimes(process procfs.Proc) (processTimes, error) {
 	if err != nil {
 		return processTimes{}, fmt.Errorf("process %d: %w", process.PID, err)
 	}
-	if stat.State == "Z" || stat.State == "X" {
-		return processTimes{}, fmt.Errorf("process %d has ended", process.PID)
-	}
-	return processTimes{cpu: stat.CPUTime(), started: stat.Starttime}, nil
+	return processTimes{cpu: stat.CPUTime(), started: stat.Starttime, ended: stat.State == "Z" || stat.State == "X"}, nil
 }
 
 // threadTimes compares the samples of each group of threads, by the value of
