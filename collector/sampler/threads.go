@@ -27,8 +27,8 @@ func newThreads(target *beam.Target) *threads {
 
 func (t *threads) isJIT(tid int) bool { return t.jit[tid] }
 
-// get returns a thread. comm is its name, up to a NUL, or empty: then, and if it was
-// never seen, it is looked up in /proc.
+// get returns a thread. comm is its name, up to a NUL. If that is empty the thread has
+// the name it had before, or that in /proc.
 func (t *threads) get(tid int, comm []byte) *collector.Thread {
 	if end := bytes.IndexByte(comm, 0); end >= 0 {
 		comm = comm[:end]
