@@ -73,7 +73,7 @@ const (
 	maxBuffer     = 8 << 20
 	maxWatermark  = 1 << 20               // so much is read at once: the rest is for when we get no CPU
 	codeBuffer    = 256 << 10             // 4000 changes, read with each batch
-	firstInterval = 25 * time.Millisecond // between batches; each is four times the last, up to pace.Interval
+	firstInterval = 25 * time.Millisecond // between batches; doubles up to pace.Interval
 	codeInterval  = time.Second           // at most, if JIT code has to be looked for
 	housekeeping  = time.Second           // at least, between looks at the processes and the CPUs
 )
@@ -144,7 +144,7 @@ func (s *Sampler) begin() (err error) {
 func (s *Sampler) loop(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.wake)()
 	checked := time.Now()
-	for interval := firstInterval; ctx.Err() == nil; interval = min(4*interval, s.longest()) {
+	for interval := firstInterval; ctx.Err() == nil; interval = min(2*interval, s.longest()) {
 		if err := s.batch(pace.Next(interval)); err != nil {
 			return err
 		}
