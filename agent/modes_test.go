@@ -16,15 +16,6 @@ import (
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
-// listening is Erlang that accepts connections, which it leaves to the clients to close.
-const listening = `{ok, L} = gen_tcp:listen(0, [{ip, {127,0,0,1}}, binary, {active, false}, {backlog, 1000}]),
-	{ok, Port} = inet:port(L),
-	Acceptor = spawn(fun() -> (fun Loop() ->
-		{ok, S} = gen_tcp:accept(L),
-		Pid = spawn(fun() -> receive go -> (fun Read() -> case gen_tcp:recv(S, 0) of {ok, _} -> Read(); _ -> ok end end)() end end),
-		ok = gen_tcp:controlling_process(S, Pid), Pid ! go, Loop() end)() end),
-	ok = gen_tcp:controlling_process(L, Acceptor)`
-
 // device is the client id of all connections to it.
 const device = "device-7"
 
@@ -118,7 +109,7 @@ func TestModes(t *testing.T) {
 	testsupport.RequireBPF(t)
 	cluster := testsupport.NewCluster(t)
 	flags := []string{"+S", "1", "+sbwt", "none"}
-	one := testsupport.StartVM(t, testsupport.Options{Name: "modes_one", Cluster: cluster, Flags: flags, Eval: listening})
+	one := testsupport.StartVM(t, testsupport.Options{Name: "modes_one", Cluster: cluster, Flags: flags, Eval: testsupport.Accepting})
 	two := testsupport.StartVM(t, testsupport.Options{Name: "modes_two", Cluster: cluster, Flags: flags})
 	one.Eval(t, fmt.Sprintf("true = net_kernel:connect_node('%s')", two.Node))
 	address := fmt.Sprintf("127.0.0.1:%d", one.EvalInt(t, "Port"))

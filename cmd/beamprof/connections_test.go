@@ -16,19 +16,12 @@ import (
 	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
-// listeningVM starts a VM that accepts connections, which it leaves to the clients to
-// close, and returns where.
+// listeningVM starts a VM that accepts connections and returns where.
 func listeningVM(t *testing.T) (*testsupport.VM, string) {
 	t.Helper()
 	testsupport.RequireBPF(t)
 	vm := testsupport.StartVM(t, testsupport.Options{})
-	vm.Eval(t, `{ok, L} = gen_tcp:listen(0, [{ip, {127,0,0,1}}, binary, {active, false}, {backlog, 1000}]),
-		{ok, Port} = inet:port(L),
-		Acceptor = spawn(fun() -> (fun Loop() ->
-			{ok, S} = gen_tcp:accept(L),
-			Pid = spawn(fun() -> receive go -> (fun Read() -> case gen_tcp:recv(S, 0) of {ok, _} -> Read(); _ -> ok end end)() end end),
-			ok = gen_tcp:controlling_process(S, Pid), Pid ! go, Loop() end)() end),
-		ok = gen_tcp:controlling_process(L, Acceptor)`)
+	vm.Eval(t, testsupport.Accepting)
 	return vm, fmt.Sprintf("127.0.0.1:%d", vm.EvalInt(t, "Port"))
 }
 

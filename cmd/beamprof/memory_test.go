@@ -8,13 +8,14 @@ import (
 	"strings"
 	"testing"
 	"unsafe"
+
+	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
 // What is allocated after useHugePages is where the kernel was asked for them.
 func TestUseHugePages(t *testing.T) {
-	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
-		t.Skip("this kernel has no transparent huge pages")
-	}
+	_, err := os.Stat("/sys/kernel/mm/transparent_hugepage")
+	testsupport.RequireKernel(t, "transparent huge pages", err)
 	useHugePages()
 	asked := hugeMappings(t)
 	const block, most = 1 << 20, 1 << 8

@@ -131,9 +131,10 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	var failed error
 	asked := time.Now()
 	for ctx.Err() == nil && failed == nil {
-		until := pace.Next(s.interval())
+		quiet := s.connections.quiet()
+		until := pace.Next(s.interval(quiet))
 		if s.probes != nil {
-			failed = s.probes.run(ctx, until, s.connections.quiet(), handle)
+			failed = s.probes.run(ctx, until, quiet, handle)
 		} else {
 			// The kernel tells of sockets of all processes that close: not one by one.
 			wait(ctx, until)
@@ -158,12 +159,12 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 	return failed
 }
 
-// interval returns when to look the next time.
-func (s *Session) interval() time.Duration {
+// interval returns how long to wait for the next look, if connections are quiet or not.
+func (s *Session) interval(quiet bool) time.Duration {
 	switch {
 	case s.probes == nil && s.connections.none():
 		return idleInterval
-	case s.connections.quiet():
+	case quiet:
 		return quietInterval
 	case s.probes == nil:
 		return restInterval

@@ -7,15 +7,15 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/beamprof/beamprof/internal/testsupport"
 )
 
 // The end of a process is told, at once and whether or not its parent has waited
 // for it; until that has, its times are the last ones.
 func TestWatchExit(t *testing.T) {
 	fd, err := unix.PidfdOpen(unix.Getpid(), 0)
-	if err != nil {
-		t.Skipf("this kernel does not tell of the end of processes: %v", err)
-	}
+	testsupport.RequireKernel(t, "pidfd_open", err)
 	unix.Close(fd)
 	child := exec.Command("sh", "-c", "read line; i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; read line")
 	input, err := child.StdinPipe()

@@ -44,9 +44,15 @@ func (t *threads) get(tid int, comm []byte) *collector.Thread {
 	if name == "" {
 		name = t.name(tid)
 	}
+	made := t.named(tid, name)
+	t.known[tid] = made
+	return made
+}
+
+// named returns a thread with a name.
+func (t *threads) named(tid int, name string) *collector.Thread {
 	made := &collector.Thread{TID: tid, Name: name}
 	made.Kind, made.Number = t.target.ThreadKind(tid, name)
-	t.known[tid] = made
 	return made
 }
 
@@ -64,7 +70,5 @@ func (t *threads) label(tid int) string {
 	if known, ok := t.known[tid]; ok {
 		return known.Label()
 	}
-	one := collector.Thread{TID: tid, Name: t.name(tid)}
-	one.Kind, one.Number = t.target.ThreadKind(tid, one.Name)
-	return one.Label()
+	return t.named(tid, t.name(tid)).Label()
 }

@@ -87,6 +87,15 @@ var bpfWorks = sync.OnceValue(func() error {
 	return unix.Close(fd)
 })
 
+// RequireKernel skips the test if err, which is of looking for it or using it, says
+// that this kernel does not have a feature.
+func RequireKernel(t testing.TB, feature string, err error) {
+	t.Helper()
+	if err != nil {
+		missing(t, "this test needs a kernel with %s: %v", feature, err)
+	}
+}
+
 // RequireErlang skips the test unless an Erlang/OTP is installed, of any
 // release. See Erl for where it is looked for.
 func RequireErlang(t testing.TB) {
