@@ -52,19 +52,5 @@ func (f Function) Line(pc uint64) (file string, line int) {
 		}
 		offset = uint64(f.code.ranges[slot].start)
 	}
-	lines := f.code.linesOf(slot)
-	low, high := 0, len(lines) // the first line that starts behind the offset
-	for low < high {
-		middle := int(uint(low+high) >> 1)
-		if uint64(lines[middle].start) <= offset {
-			low = middle + 1
-		} else {
-			high = middle
-		}
-	}
-	if low == 0 {
-		return "", 0
-	}
-	l := lines[low-1]
-	return f.code.files[l.file], int(l.number)
+	return f.code.line(slot, offset)
 }

@@ -34,8 +34,7 @@ func FuzzSymfile(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var p parser
-		info, m, err := p.symfile(b)
+		info, m, err := parseSymfile(b)
 		if (info != nil || m != nil) == (err != nil) {
 			t.Fatalf("%v, %v, %v", info, m, err)
 		}
@@ -45,8 +44,8 @@ func FuzzSymfile(f *testing.F) {
 		m.life = &life{}
 		x := (&index{}).with([]*module{m}, counts{})
 		checkSegments(t, x.segments)
-		if len(m.ranges)*rangeInfoSize+len(m.lines)*lineInfoSize > len(b) {
-			t.Fatalf("%d ranges and %d lines in %d bytes", len(m.ranges), len(m.lines), len(b))
+		if len(m.ranges)*rangeInfoSize+m.lineCount*lineInfoSize > len(b) {
+			t.Fatalf("%d ranges and %d lines in %d bytes", len(m.ranges), m.lineCount, len(b))
 		}
 		for _, r := range m.ranges {
 			for _, pc := range []uint64{m.base + uint64(r.start), m.base + uint64(r.end) - 1} {

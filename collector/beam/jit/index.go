@@ -126,7 +126,7 @@ func (x *index) held() (bytes int) {
 		for g := s.newest; g != nil; g = g.older {
 			if !seen[g.module] {
 				seen[g.module] = true
-				bytes += g.module.size
+				bytes += len(g.module.symfile)
 			}
 		}
 	}

@@ -15,7 +15,6 @@ package jit
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,7 +80,7 @@ func Open(memory Memory, descriptor uint64) (*Table, error) {
 }
 
 func open(memory Memory, descriptor uint64, delay time.Duration) (*Table, error) {
-	t := &Table{delay: delay, list: list{memory: memory, address: descriptor, seed: maphash.MakeSeed()}}
+	t := &Table{delay: delay, list: list{memory: memory, address: descriptor}}
 	t.index.Store(&index{})
 	d, err := readDescriptor(memory, descriptor)
 	if err != nil {

@@ -94,7 +94,7 @@ func (e entry) alive(memory Memory, listed map[uint64]bool) bool {
 // record is an entry that was taken in.
 type record struct {
 	address, symfile, size uint64
-	hash                   uint64 // of the symfile
+	content                string // of the symfile
 	life                   *life
 	ranges, lines          int
 	unreadable             bool // the symfile makes no sense

@@ -3,7 +3,6 @@ package jit
 import (
 	"errors"
 	"fmt"
-	"hash/maphash"
 )
 
 // list is what is known of the VM's list. It is used under Table.refresh.
@@ -22,9 +21,7 @@ type list struct {
 	// dropped at the next look.
 	events []Event
 
-	parser parser
 	buffer []byte
-	seed   maphash.Seed
 }
 
 // change is the difference that a look at the list found.
@@ -102,7 +99,7 @@ func (l *list) reused(kept []*record) int {
 		if r.unreadable {
 			return n
 		}
-		if b, err := l.read(r); err == nil && maphash.Bytes(l.seed, b) == r.hash {
+		if b, err := l.read(r); err == nil && string(b) == r.content {
 			return n
 		}
 	}
@@ -134,7 +131,7 @@ func (l *list) load(c *change, entries []entry, listed map[uint64]bool, budget i
 		case info != nil:
 			c.emulator = info
 		default:
-			m.life, r.ranges, r.lines = r.life, m.rangeCount, len(m.lines)
+			m.life, r.ranges, r.lines = r.life, m.rangeCount, m.lineCount
 			c.added = append(c.added, m)
 		}
 	}
@@ -158,10 +155,12 @@ func (l *list) parse(r *record, budget *int) (*emulatorInfo, *module, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r.hash = maphash.Bytes(l.seed, b)
-	info, m, err := l.parser.symfile(b)
-	if m != nil {
-		m.size = len(b)
+	info, m, err := parseSymfile(b)
+	switch {
+	case m != nil:
+		r.content = m.symfile
+	case info != nil:
+		r.content = string(b)
 	}
 	return info, m, err
 }
@@ -179,7 +178,7 @@ func (l *list) read(r *record) ([]byte, error) {
 }
 
 // release frees the room that reading needed.
-func (l *list) release() { l.buffer, l.parser.lines, l.parser.text = nil, nil, nil }
+func (l *list) release() { l.buffer = nil }
 
 // apply takes a change in that was seen at a time.
 func (l *list) apply(c change, at uint64) (changed bool) {

@@ -3,22 +3,20 @@ package jit
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync/atomic"
 )
 
 // module is the code of one symfile: a module, or the VM's global fragments.
 // It does not change once it is in the index.
 type module struct {
-	life   *life
-	name   string // printable
-	base   uint64
-	size   int         // bytes of the symfile
-	ranges []codeRange // by start; none is empty
-	lines  []line      // of each range by start
-	files  []string    // printable
-	text   string      // all names
+	life    *life
+	name    string // printable
+	base    uint64
+	symfile string      // as the VM has it, all lengths checked
+	ranges  []codeRange // by start; none is empty
 	// counts as the VM has them, with empty ranges.
-	rangeCount int
+	rangeCount, lineCount int
 	// extents are the addresses that ranges cover: start, end, start, ...
 	extents []uint64
 }
@@ -32,22 +30,9 @@ type life struct {
 
 // codeRange is a struct range_info. Addresses are relative to the module's base.
 type codeRange struct {
-	start, end           uint32
-	raw, display         span
-	firstLine, lineCount uint32
-	kind                 Kind
+	start, end uint32
+	at         uint32 // where it is in the symfile
 }
-
-// span is a part of a module's text.
-type span struct{ start, length uint32 }
-
-type line struct {
-	start  uint32 // relative to the module's base
-	number uint32
-	file   uint32 // index into the module's files
-}
-
-func byStart(a, b line) int { return cmp.Compare(a.start, b.start) }
 
 // finish prepares the ranges for lookup.
 func (m *module) finish() {
@@ -94,21 +79,47 @@ func (m *module) function(pc uint64) (Function, bool) {
 		return Function{}, false
 	}
 	r := &m.ranges[low-1]
+	atom, raw := m.text(0, moduleNameLength, moduleName), m.text(int(r.at), rangeNameLength, rangeName)
+	kind, base := kindOf(atom, raw)
 	return Function{
-		Name:   m.text[r.display.start:][:r.display.length],
-		Raw:    m.text[r.raw.start:][:r.raw.length],
+		Name:   displayName(atom, base),
+		Raw:    raw,
 		Module: m.name,
 		Start:  m.base + uint64(r.start),
 		End:    m.base + uint64(r.end),
-		Kind:   r.kind,
-		Global: r.kind == KindFragment,
+		Kind:   kind,
+		Global: kind == KindFragment,
 		code:   m,
 		slot:   low - 1,
 	}, true
 }
 
-// linesOf returns the lines of a range.
-func (m *module) linesOf(slot int) []line {
-	r := &m.ranges[slot]
-	return m.lines[r.firstLine:][:r.lineCount]
+// line returns the file and line of the last line of a range that is noted at or
+// before an offset from the module's base; of several at one offset, the last.
+func (m *module) line(slot int, offset uint64) (file string, number int) {
+	at := int(m.ranges[slot].at)
+	count := m.number(at + rangeLineCount)
+	at += rangeInfoSize + m.length(at+rangeNameLength)
+	found, highest := -1, uint32(0)
+	for range count {
+		if start := m.number(at + lineStart); uint64(start) <= offset && start >= highest {
+			found, highest = at, start
+		}
+		at += lineInfoSize + m.length(at+lineFileLength)
+	}
+	if found < 0 {
+		return "", 0
+	}
+	return clean(m.text(found, lineFileLength, lineFile)), int(m.number(found + lineNumber))
+}
+
+// number reads a number of 32 bits of the symfile, and length one of 16.
+func (m *module) number(at int) uint32 { return order.Uint32([]byte(m.symfile[at : at+4])) }
+func (m *module) length(at int) int    { return int(order.Uint16([]byte(m.symfile[at : at+2]))) }
+
+// text returns the name of the struct at an offset of the symfile: as cut does,
+// which has checked it.
+func (m *module) text(at, lengthAt, nameAt int) string {
+	name := m.symfile[at+nameAt:][:m.length(at+lengthAt)]
+	return name[:strings.IndexByte(name, 0)]
 }
