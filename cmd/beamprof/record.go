@@ -119,6 +119,11 @@ func parseRecord(c *cli.Context) (recordOptions, error) {
 
 // record attaches, samples, writes and reports.
 func (a *app) record(ctx context.Context, o recordOptions) error {
+	if os.Getenv("GOMAXPROCS") == "" {
+		// With more, whatever wakes up wakes threads that look for work, which
+		// costs as much as the samples.
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	}
 	useHugePages()
 	defer debug.SetGCPercent(collectLess())
 	pid, err := choose(a.system, o.pid, o.node)
@@ -212,11 +217,6 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 // if there are samples.
 func (a *app) sample(ctx context.Context, s session, o recordOptions, r *recorder) error {
 	a.log.Info().Msgf("profiling %s for %v at %d Hz; Ctrl-C ends early", describe(r.info), o.duration, o.frequency)
-	if os.Getenv("GOMAXPROCS") == "" {
-		// With more, whatever wakes up wakes threads that look for work, which
-		// costs as much as the samples.
-		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	}
 	bounded, cancel := context.WithTimeout(ctx, o.duration)
 	defer cancel()
 	p := startProgress(a.log, o.duration)

@@ -7,19 +7,19 @@ import (
 )
 
 // watchExit calls f, from another goroutine, when the process pid has ended, unless
-// stop was called before. Nothing wakes up meanwhile. Where the kernel does not tell
-// (pidfd_open(2), since Linux 5.3), f is not called.
-func watchExit(pid int, f func()) (stop func()) {
+// stop was called before. Nothing wakes up meanwhile. It reports false where the
+// kernel does not tell (pidfd_open(2), since Linux 5.3).
+func watchExit(pid int, f func()) (stop func(), ok bool) {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return func() {}
+		return func() {}, false
 	}
 	_ = unix.SetNonblock(fd, true) // so that the runtime waits for it, and no thread
 	file := os.NewFile(uintptr(fd), "pidfd")
 	stop = func() { file.Close() }
 	connection, err := file.SyscallConn()
 	if err != nil {
-		return stop
+		return stop, false
 	}
 	go func() {
 		ended := false
@@ -32,5 +32,5 @@ func watchExit(pid int, f func()) (stop func()) {
 			f()
 		}
 	}()
-	return stop
+	return stop, true
 }

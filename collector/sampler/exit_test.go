@@ -28,9 +28,13 @@ func TestWatchExit(t *testing.T) {
 	defer child.Wait()
 	defer child.Process.Kill()
 	told, stopped := make(chan struct{}), make(chan struct{})
-	stop := watchExit(child.Process.Pid, func() { close(told) })
+	stop, ok := watchExit(child.Process.Pid, func() { close(told) })
 	defer stop()
-	watchExit(child.Process.Pid, func() { close(stopped) })()
+	unwatch, alsoOK := watchExit(child.Process.Pid, func() { close(stopped) })
+	unwatch()
+	if !ok || !alsoOK {
+		t.Fatal("it will not be told")
+	}
 	process, err := procfs.NewProc(child.Process.Pid)
 	if err != nil {
 		t.Fatal(err)

@@ -6,21 +6,23 @@ import (
 
 	"github.com/beamprof/beamprof/collector"
 	"github.com/beamprof/beamprof/collector/beam"
+	"github.com/beamprof/beamprof/collector/ordered"
 )
 
 // peers tells which other node work is for: that of the ports and processes that
 // the connections to other nodes are made of, and that on messages to them.
 type peers struct {
 	target    *beam.Target
-	looked    uint64            // time of the last look at the VM's connections
+	looked    uint64            // when the VM's connections were looked at last
 	entries   map[uint64]string // by address of dist_entry_
 	ports     map[string]string // by id
 	processes map[uint64]string // by pid term
 	seen      map[beam.Connection]bool
 }
 
-// peerInterval is the time between two looks, in nanoseconds.
-const peerInterval = 1_000_000_000
+// peerInterval is how old a look may be, in nanoseconds, for what was sampled
+// later: one look is enough for all that is handled at once.
+const peerInterval = 250_000_000
 
 // maxPeers bounds the connections that are remembered; beyond it they are
 // forgotten, but for those there are.
@@ -57,8 +59,8 @@ func isTraffic(function string) bool {
 // says that the C code works on messages. Which node they are for stands on the
 // C stack while they are sent, and in what it points to while they are decoded.
 func (p *peers) of(r *record, s *collector.Sample, traffic bool) string {
-	if r.Time-p.looked >= peerInterval {
-		p.look(r.Time)
+	if p.looked == 0 || r.Time >= p.looked+peerInterval {
+		p.look()
 	}
 	if s.Port != nil {
 		if node, ok := p.ports[s.Port.ID]; ok {
@@ -110,9 +112,9 @@ func (p *peers) only() (only string) {
 	return only
 }
 
-// look takes in the connections there are at a time.
-func (p *peers) look(now uint64) {
-	p.looked = now
+// look takes in the connections there are now.
+func (p *peers) look() {
+	p.looked = ordered.Now()
 	if len(p.seen) >= maxPeers {
 		p.forget()
 	}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf/perf"
@@ -42,7 +41,6 @@ type Sampler struct {
 	events   *perfEvents
 	kernel   kernelNames
 	sources  map[uint32]*Source // by pid
-	ended    atomic.Bool        // a VM did since the last look
 
 	mutex    sync.Mutex // guards what follows
 	running  bool       // written by the goroutine that runs
@@ -149,7 +147,7 @@ func (s *Sampler) loop(ctx context.Context) error {
 			return err
 		}
 		s.serve()
-		if !s.ended.Swap(false) && time.Since(checked) < housekeeping {
+		if time.Since(checked) < housekeeping && !s.ended() {
 			continue
 		}
 		checked = time.Now()
@@ -161,6 +159,16 @@ func (s *Sampler) loop(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ended tells whether a VM did, and was not found to have yet.
+func (s *Sampler) ended() bool {
+	for _, source := range s.sources {
+		if source.ended.Load() && !source.exited {
+			return true
+		}
+	}
+	return false
 }
 
 // longest returns how long a batch may be.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf/link"
@@ -28,10 +29,12 @@ type Source struct {
 	space       *native.Space
 	decoder     *decoder
 	handle      func(*collector.Sample)
-	looked      bool   // for new mappings, since the last flush
-	unwatch     func() // ends what waits for the VM's end, if not nil
-	exited      bool
-	exit        func() // called once when the VM was found to have ended, if not nil
+	looked      bool        // for new mappings, since the last flush
+	unwatch     func()      // ends what waits for the VM's end, if not nil
+	watched     bool        // the VM's end will be told
+	ended       atomic.Bool // it was
+	exited      bool        // it was found to be so
+	exit        func()      // called once when the VM was found to have ended, if not nil
 
 	stats   Stats        // of this window
 	base    processTimes // when it began
@@ -140,8 +143,8 @@ func (c *Source) start() error {
 		return ErrTargetExited
 	}
 	c.base, c.last = times, times
-	c.unwatch = watchExit(c.target.PID, func() {
-		c.sampler.ended.Store(true)
+	c.unwatch, c.watched = watchExit(c.target.PID, func() {
+		c.ended.Store(true)
 		c.sampler.wake()
 	})
 	c.times = newThreadTimes(c.target.PID, c.sampler.options.Frequency)
@@ -198,8 +201,15 @@ func (c *Source) count() {
 	c.stats.KernelNames = c.decoder.frames.nameKernel(&c.sampler.kernel)
 }
 
-// look tells whether the VM is still there.
+// look finds out whether the VM is still there, and takes its times: when it is
+// gone, these are its last ones.
 func (c *Source) look() {
+	if c.watched && !c.ended.Load() {
+		if cpu, err := processClock(c.target.PID); err == nil {
+			c.last.cpu = cpu
+			return
+		}
+	}
 	times, err := readProcessTimes(c.process)
 	known := err == nil && times.started == c.base.started
 	if known {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/prometheus/procfs"
+
 	"github.com/beamprof/beamprof/collector"
 )
 
@@ -33,6 +35,40 @@ func TestThreadTimes(t *testing.T) {
 	times.now = nil
 	if got := times.byLabel(nil); got != nil {
 		t.Errorf("without the kernel's account: %v", got)
+	}
+}
+
+// The clock and /proc/PID/stat agree, to the two clock ticks that the latter
+// leaves out.
+func TestProcessClock(t *testing.T) {
+	process, err := procfs.Self()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sum, last := 0, 0.0; last < 0.2; { // some time for both to tell
+		for i := range 1 << 20 {
+			sum += i * sum
+		}
+		before, err := processClock(process.PID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		times, err := readProcessTimes(process)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := processClock(process.PID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const ticks = 2.0 / 100 // USER_HZ
+		if before < last || times.cpu < before-ticks || times.cpu > after+ticks/2 {
+			t.Fatalf("%v s, then in /proc/PID/stat %v s, then %v s", before, times.cpu, after)
+		}
+		last = after
+	}
+	if _, err := processClock(1 << 28); err == nil { // PID_MAX_LIMIT is below
+		t.Error("a process that there is not has a clock")
 	}
 }
 

@@ -7,7 +7,7 @@ import "time"
 // Interval is how often what nobody waits for is looked at. A look costs about the
 // same however much there is to see: what it needs is out of the CPU's caches by
 // then, and Go's runtime looks about for some 10 ms.
-const Interval = 2 * time.Second
+const Interval = 4 * time.Second
 
 // start is where all intervals begin. It has a monotonic reading: a clock that is
 // set makes nobody wait.
