@@ -155,11 +155,7 @@ func (s *Session) Run(ctx context.Context, handle func(Event)) error {
 		if err := s.lookAtPackets(); err != nil {
 			s.noSpeech.Store(&err)
 		}
-		interval := pace.Interval
-		if s.packets.Load() != nil {
-			interval = lookInterval
-		}
-		if err := s.read(pace.Next(interval), handle); err != nil {
+		if err := s.read(pace.Next(pace.Interval), handle); err != nil {
 			return err
 		}
 	}

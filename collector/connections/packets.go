@@ -57,7 +57,7 @@ func (p *packets) start() error {
 const (
 	budget       = 0.1
 	sentCost     = 100 * time.Nanosecond
-	lookInterval = 2 * time.Second // at how much it costs
+	lookInterval = time.Second // at least
 )
 
 // look starts the filter, and takes it out if it costs too much, and says so.
@@ -66,7 +66,7 @@ func (p *packets) look() error {
 		return p.start()
 	}
 	elapsed := time.Since(p.looked)
-	if p.socket < 0 || elapsed < lookInterval/2 {
+	if p.socket < 0 || elapsed < lookInterval {
 		return nil
 	}
 	counts, err := p.program.Counts()

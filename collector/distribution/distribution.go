@@ -109,7 +109,7 @@ func Open(target *beam.Target, options Options) (*Session, error) {
 const (
 	lookInterval  = 250 * time.Millisecond
 	restInterval  = 500 * time.Millisecond // without probes: there are no buffers to be emptied
-	quietInterval = time.Second            // while there is no connection
+	quietInterval = pace.Interval          // while there is no connection
 	idleInterval  = 2 * pace.Interval      // of a VM that has no connections and takes none
 	askInterval   = time.Second            // for the counts of sockets that are open
 	lastWords     = 100 * time.Millisecond // for sockets closed just before the end

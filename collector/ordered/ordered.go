@@ -36,6 +36,10 @@ type place struct {
 	from, to int
 }
 
+// firstRoom is how much room there is from the first record on, in bytes: memory
+// that grows from little is copied, and touched, several times over.
+const firstRoom = 1 << 20
+
 // timeAt is where all records have their time, in bytes.
 const timeAt = 8
 
@@ -52,6 +56,9 @@ func (r *Records) Add(raw []byte) bool {
 	if room := r.Room(); cap(room) >= len(raw) && unsafe.SliceData(room) == unsafe.SliceData(raw) {
 		r.bytes = r.bytes[:from+len(raw)]
 	} else {
+		if cap(room) < len(raw) {
+			r.bytes = slices.Grow(r.bytes, max(len(raw), cap(r.bytes), firstRoom))
+		}
 		r.bytes = append(r.bytes, raw...)
 	}
 	r.places = append(r.places, place{binary.NativeEndian.Uint64(raw[timeAt:]), from, len(r.bytes)})

@@ -38,11 +38,12 @@ type Part struct {
 // Attributor attributes the samples of one recording. It is not safe for
 // concurrent use.
 type Attributor struct {
-	rules   *Rules
-	names   []string       // workloads by number; applications are added as they are met
-	numbers map[string]int // the other way round
-	vm      int            // its number, -1 if the set has none
-	kinds   map[string]*collector.Process
+	rules        *Rules
+	names        []string       // workloads by number; applications are added as they are met
+	numbers      map[string]int // the other way round
+	vm           int            // its number, -1 if the set has none
+	kinds        map[string]*collector.Process
+	applications map[*collector.Process]string
 
 	unattributed int
 	period       int64
@@ -60,7 +61,7 @@ type Attributor struct {
 func New(rules *Rules, period int64, emit func(*collector.Sample, Part)) *Attributor {
 	a := &Attributor{
 		rules: rules, period: period, emit: emit, match: newMatcher(rules),
-		numbers: map[string]int{}, kinds: map[string]*collector.Process{}, vm: -1, messages: map[string][]int64{},
+		numbers: map[string]int{}, kinds: map[string]*collector.Process{}, applications: map[*collector.Process]string{}, vm: -1, messages: map[string][]int64{},
 	}
 	for _, w := range rules.Workloads {
 		n := a.number(w.Name)

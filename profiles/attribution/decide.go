@@ -64,7 +64,7 @@ func (a *Attributor) apply(i int, matched set) (v verdict, ok bool) {
 		case StepWorkload:
 			return a.decided(step.Workload, rule.When.basis()), true
 		case StepApplication:
-			if name := application(a.chain[i].process); name != "" {
+			if name := cached(a.applications, a.chain[i].process, application); name != "" {
 				return verdict{workload: a.number(name), basis: rule.When.basis()}, true
 			}
 			v = a.undecided(ReasonNoRule)

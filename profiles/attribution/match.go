@@ -211,7 +211,7 @@ func (m *matcher) person(field Field, p *collector.Process) set {
 }
 
 // cached returns what find returns for a key, and remembers it.
-func cached[K comparable](cache map[K]set, key K, find func(K) set) set {
+func cached[K comparable, V any](cache map[K]V, key K, find func(K) V) V {
 	found, ok := cache[key]
 	if !ok {
 		if len(cache) >= maxCached {
