@@ -128,6 +128,10 @@ func (s *Session) Run(ctx context.Context, handle func(*Message)) error {
 			s.probes = nil
 		}
 	}
+	if s.probes != nil { // else they are waited for until the next look
+		reader := s.probes.reader
+		defer context.AfterFunc(ctx, func() { _ = reader.Flush() })() // fails if it is closed, and nobody waits
+	}
 	var failed error
 	asked := time.Now()
 	for ctx.Err() == nil && failed == nil {

@@ -275,7 +275,8 @@ func (p *probes) end(handle func(*Message)) error {
 	return errors.Join(err, failed, p.flush(ordered.All, handle))
 }
 
-// read reads messages until a time, until ctx is done, or until there are so many.
+// read reads messages until a time, until ctx is done and the reader is flushed, or
+// until there are so many.
 func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint64, err error) {
 	for n < most && ctx.Err() == nil && p.pending.Bytes() < pendingBytes {
 		p.reader.SetDeadline(until)
@@ -286,7 +287,7 @@ func (p *probes) read(ctx context.Context, until time.Time, most uint64) (n uint
 		case errors.Is(err, os.ErrDeadlineExceeded): // all buffers were looked at since
 			p.looked = until
 			return n, nil
-		case perf.IsUnknownEvent(err):
+		case perf.IsUnknownEvent(err), errors.Is(err, perf.ErrFlushed): // ctx is done, or was
 			continue
 		default:
 			return n, fmt.Errorf("reading messages: %w", err)
