@@ -3,7 +3,7 @@
 
 # The compiler of the committed BPF objects: another one makes other code. Both
 # names are bpf2go's variables, and Debian's names of the packages' programs.
-export BPF2GO_CC=clang-14 BPF2GO_STRIP=llvm-strip-14
+export BPF2GO_CC=clang-14 BPF2GO_STRIP=llvm-strip-14 BPF_OBJCOPY=llvm-objcopy-14
 
 # say MESSAGE... tells what comes next, in bold on a terminal.
 say() {
