@@ -2,6 +2,7 @@ package sampler
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ type perfEvents struct {
 	program int
 	period  uint64
 	fds     map[int]int // by CPU
+	online  *os.File    // the kernel's list of CPUs that are; nil until it is read
 }
 
 func newPerfEvents(program, frequency int) *perfEvents {
@@ -25,7 +27,7 @@ func newPerfEvents(program, frequency int) *perfEvents {
 // update opens events on CPUs that came online and closes those of CPUs that
 // went away. It reports whether a CPU came.
 func (e *perfEvents) update() (came bool, err error) {
-	online, err := onlineCPUs()
+	online, err := e.onlineCPUs()
 	if err != nil {
 		return false, err
 	}
@@ -83,20 +85,34 @@ func (e *perfEvents) open(cpu int) (int, error) {
 }
 
 func (e *perfEvents) close() {
+	if e.online != nil {
+		e.online.Close()
+		e.online = nil
+	}
 	for cpu, fd := range e.fds {
 		unix.Close(fd)
 		delete(e.fds, cpu)
 	}
 }
 
-// onlineCPUs returns the numbers of the CPUs that are online.
-func onlineCPUs() ([]int, error) {
-	text, err := os.ReadFile("/sys/devices/system/cpu/online")
-	if err != nil {
+// onlineCPUs returns the numbers of the CPUs that are online. The file stays open:
+// it is read again and again.
+func (e *perfEvents) onlineCPUs() (_ []int, err error) {
+	if e.online == nil {
+		if e.online, err = os.Open("/sys/devices/system/cpu/online"); err != nil {
+			return nil, fmt.Errorf("listing the CPUs: %w", err)
+		}
+	}
+	text := make([]byte, maxCPUList)
+	n, err := e.online.ReadAt(text, 0)
+	if err != nil && err != io.EOF {
 		return nil, fmt.Errorf("listing the CPUs: %w", err)
 	}
-	return parseCPUList(strings.TrimSpace(string(text)))
+	return parseCPUList(strings.TrimSpace(string(text[:n])))
 }
+
+// maxCPUList is the longest list of CPUs, in bytes: files in sysfs have a page.
+const maxCPUList = 4 << 10
 
 // parseCPUList parses the kernel's list format: "0-3,5".
 func parseCPUList(list string) ([]int, error) {
