@@ -186,6 +186,9 @@ func (b *beside) cutMessages() *traffic.Builder {
 // cut ends a window: it puts its part, of which messages are cut already, into
 // the summary, counts, and returns the profiles by kind.
 func (b *beside) cut(messages *traffic.Builder, s *summary.Summary, start time.Time, duration time.Duration) (map[string]*profile.Profile, error) {
+	if b.connections != nil {
+		b.connections.Flush() // or those of the last seconds are told in the next window
+	}
 	b.mutex.Lock()
 	opened := b.churn
 	b.churn = opened.Next()

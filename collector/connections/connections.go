@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -66,6 +67,10 @@ type Session struct {
 	noSpeech  atomic.Pointer[error] // why it is not looked at what clients say, if it should be
 	pending   ordered.Records
 	malformed atomic.Uint64
+
+	mutex   sync.Mutex // guards what follows
+	running bool
+	waiting []chan struct{} // who waits in Flush
 }
 
 // Buffers of all CPUs together, in bytes, and of one at least and at most.
@@ -149,6 +154,8 @@ func (s *Session) Run(ctx context.Context, handle func(Event)) error {
 	if err := s.programs.Set(s.settings); err != nil {
 		return err
 	}
+	s.setRunning(true)
+	defer s.setRunning(false)
 	stop := context.AfterFunc(ctx, func() { _ = s.reader.Flush() }) // fails if it is closed, and ends
 	defer stop()
 	for ctx.Err() == nil {
@@ -166,6 +173,45 @@ func (s *Session) Run(ctx context.Context, handle func(Event)) error {
 	return errors.Join(s.programs.Set(s.settings), s.read(time.Now().Add(closeInterval), handle))
 }
 
+// Flush waits until what happened up to a moment ago was handled. It may be called
+// while Run runs, from other goroutines; otherwise it does nothing.
+func (s *Session) Flush() {
+	done := make(chan struct{})
+	s.mutex.Lock()
+	if !s.running {
+		s.mutex.Unlock()
+		return
+	}
+	s.waiting = append(s.waiting, done)
+	s.mutex.Unlock()
+	_ = s.reader.Flush() // fails if it is closed: then Run ends
+	<-done
+}
+
+// setRunning says whether somebody reads; who waits does so no longer if not.
+func (s *Session) setRunning(running bool) {
+	s.mutex.Lock()
+	s.running = running
+	s.mutex.Unlock()
+	if !running {
+		release(s.takeWaiting())
+	}
+}
+
+func (s *Session) takeWaiting() []chan struct{} {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	waiting := s.waiting
+	s.waiting = nil
+	return waiting
+}
+
+func release(waiting []chan struct{}) {
+	for _, done := range waiting {
+		close(done)
+	}
+}
+
 // lookAtPackets starts the filter of what clients say when it is time to, and
 // stops it when it costs too much.
 func (s *Session) lookAtPackets() error {
@@ -181,6 +227,8 @@ func (s *Session) lookAtPackets() error {
 // read reads what comes until a time and handles what cannot be overtaken any more.
 func (s *Session) read(until time.Time, handle func(Event)) error {
 	var record perf.Record
+	var waiting []chan struct{}
+	defer func() { release(waiting) }()
 	s.reader.SetDeadline(until)
 	for {
 		record.RawSample = s.pending.Room()
@@ -188,7 +236,12 @@ func (s *Session) read(until time.Time, handle func(Event)) error {
 		switch {
 		case err == nil:
 		case errors.Is(err, perf.ErrFlushed):
-			return nil // the last look follows
+			waiting = append(waiting, s.takeWaiting()...)
+			if s.settings.Net != 0 { // else this is the last look, which takes its time
+				until = time.Now()
+				s.reader.SetDeadline(until)
+			}
+			continue
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			// All that was written before the deadline is read.
 			limit := ordered.SafeUntil(until)

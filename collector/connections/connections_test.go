@@ -177,3 +177,22 @@ func TestWhoCloses(t *testing.T) {
 		})
 	}
 }
+
+// What happened is there after Flush, while Run goes on.
+func TestFlush(t *testing.T) {
+	l := listen(t, "tcp", "127.0.0.1:0")
+	w := watch(t, os.Getpid())
+	for round := 1; round <= 3; round++ {
+		client, server := pair(t, l, "tcp", l.Addr().String())
+		client.Close()
+		gone(t, server)
+		server.Close()
+		time.Sleep(50 * time.Millisecond) // more than a moment
+		w.Flush()
+		if got := len(w.closedConnections()); got != round {
+			t.Errorf("%d connections of %d are told", got, round)
+		}
+	}
+	w.end(l)
+	w.Flush() // nobody runs
+}
