@@ -4,6 +4,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,22 +27,48 @@ func useHugePages() {
 	runtime.GC()
 }
 
-// Garbage may take garbageMemory, in bytes, or as much as what is in use; at most
-// garbagePercent of that.
-const (
-	garbageMemory  = 32 << 20
-	garbagePercent = 400
-)
+// garbageMemory is how much garbage there may be before it is collected, in bytes.
+const garbageMemory = 16 << 20
 
-// collectLess collects garbage less often than Go does by itself (GOGC), as far as
-// there is memory for it, and returns what was set before, in per cent.
-func collectLess() (before int) {
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	percent := min(max(100*garbageMemory/int(m.HeapAlloc), 100), garbagePercent)
-	before = debug.SetGCPercent(percent)
+// collectLess has garbage collected when there is garbageMemory of it, until end is
+// called. Go does so when there is as much of it as is in use (GOGC), which at the
+// beginning is little, and a collection costs as much as half a second of sampling.
+func collectLess() (end func()) {
 	if os.Getenv("GOGC") != "" {
+		return func() {}
+	}
+	// While next to nothing is in use the limit is this part of 4 MiB
+	// (heapMinimum in runtime/mgcpacer.go, Go 1.26).
+	const firstPercent = 100 * (garbageMemory + garbageMemory/2) / (4 << 20)
+	before := debug.SetGCPercent(firstPercent)
+	var mutex sync.Mutex
+	ended := false
+	afterCollections(func() bool {
+		mutex.Lock()
+		defer mutex.Unlock()
+		if ended {
+			return false
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		debug.SetGCPercent(int(100 * garbageMemory / max(m.HeapAlloc, garbageMemory/16)))
+		return true
+	})
+	return func() {
+		mutex.Lock()
+		defer mutex.Unlock()
+		ended = true
 		debug.SetGCPercent(before)
 	}
-	return before
+}
+
+// afterCollections calls f, from another goroutine, after each collection of garbage
+// for as long as it returns true.
+func afterCollections(f func() bool) {
+	type unused struct{ _ [32]byte } // its end is that of the collection
+	runtime.AddCleanup(&unused{}, func(struct{}) {
+		if f() {
+			afterCollections(f)
+		}
+	}, struct{}{})
 }

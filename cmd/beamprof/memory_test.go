@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/beamprof/beamprof/internal/testsupport"
@@ -32,6 +34,43 @@ func TestUseHugePages(t *testing.T) {
 		}
 	}
 	t.Errorf("none of %d MiB that were allocated is in the memory %x for which huge pages were asked", len(blocks), asked)
+}
+
+// Garbage is collected when there is so much of it, however little is in use, and
+// afterwards as before.
+func TestCollectLess(t *testing.T) {
+	t.Setenv("GOGC", "")
+	percent := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(percent)
+	var m runtime.MemStats
+	look := func() (garbage uint64) {
+		runtime.ReadMemStats(&m)
+		return m.NextGC - min(m.NextGC, m.HeapAlloc)
+	}
+	end := collectLess()
+	if room := look(); room < garbageMemory {
+		t.Errorf("%d bytes of garbage are collected at the beginning", room)
+	}
+	kept := make([]byte, 40<<20)
+	for range 3 {
+		runtime.GC()
+		enough := func() bool {
+			room := look()
+			return room > garbageMemory*3/4 && room < garbageMemory*5/4
+		}
+		for try := 0; !enough(); try++ {
+			if try == 1000 {
+				t.Fatalf("%d bytes of garbage are collected with %d in use", look(), m.HeapAlloc)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	runtime.KeepAlive(kept)
+	end()
+	runtime.GC()
+	if now := debug.SetGCPercent(100); now != 100 {
+		t.Errorf("GOGC is left at %d", now)
+	}
 }
 
 type addresses struct{ start, end uint64 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -125,7 +124,7 @@ func (a *app) record(ctx context.Context, o recordOptions) error {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	}
 	useHugePages()
-	defer debug.SetGCPercent(collectLess())
+	defer collectLess()()
 	pid, err := choose(a.system, o.pid, o.node)
 	if err != nil {
 		return err
@@ -162,7 +161,6 @@ func (a *app) recordInto(ctx context.Context, t target, o recordOptions, output 
 		return err
 	}
 	defer s.Close()
-	collectLess() // for what is in use from here on
 	rules := o.rules
 	if rules == nil {
 		rules = attribution.Choose(t.Modules())
