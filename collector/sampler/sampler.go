@@ -69,12 +69,15 @@ const (
 	recordSize    = 8 << 10 // typical
 	minBuffer     = 256 << 10
 	maxBuffer     = 8 << 20
-	maxWatermark  = 1 << 20               // so much is read at once: the rest is for when we get no CPU
-	codeBuffer    = 256 << 10             // 4000 changes, read with each batch
-	firstInterval = 25 * time.Millisecond // between batches; doubles up to pace.Interval
-	codeInterval  = time.Second           // at most, if JIT code has to be looked for
-	housekeeping  = time.Second           // at least, between looks at the processes and the CPUs
+	maxWatermark  = 1 << 20     // so much is read at once: the rest is for when we get no CPU
+	codeBuffer    = 256 << 10   // 4000 changes, read with each batch
+	codeInterval  = time.Second // at most, if JIT code has to be looked for
+	housekeeping  = time.Second // at least, between looks at the processes and the CPUs
 )
+
+// firstIntervals are the first ones between batches, then it is pace.Interval. The
+// first samples are handled soon, and of what is sampled first most is new.
+var firstIntervals = []time.Duration{25 * time.Millisecond, 50 * time.Millisecond, 250 * time.Millisecond, time.Second}
 
 // New loads the sampling programs. Sampling begins with Run. Errors wrap
 // os.ErrPermission if privileges are missing.
@@ -142,7 +145,11 @@ func (s *Sampler) begin() (err error) {
 func (s *Sampler) loop(ctx context.Context) error {
 	defer context.AfterFunc(ctx, s.wake)()
 	checked := time.Now()
-	for interval := firstInterval; ctx.Err() == nil; interval = min(2*interval, s.longest()) {
+	for batch := 0; ctx.Err() == nil; batch++ {
+		interval := s.longest()
+		if batch < len(firstIntervals) {
+			interval = firstIntervals[batch]
+		}
 		if err := s.batch(pace.Next(interval)); err != nil {
 			return err
 		}
