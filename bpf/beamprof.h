@@ -95,6 +95,7 @@ struct {
 struct target {
 	__u32 current_process; /* in ErtsSchedulerData */
 	__u32 current_port;    /* in ErtsSchedulerData */
+	__u32 match_process;   /* in ErtsSchedulerData */
 	__u32 process_id;      /* in Process, like all below */
 	__u32 process_htop;
 	__u32 process_stop;
@@ -105,6 +106,7 @@ struct target {
 	__u32 dictionary_size;  /* in ProcDict: u32 usedSlots */
 	__u32 dictionary_slots; /* in ProcDict: first slot */
 	__u32 process_registered;
+	__u32 process_scheduler;
 	__u32 registered_name;  /* in struct reg_proc */
 	__u32 pid_index_shift;  /* where a pid's slot of the process table is in it */
 	__u32 pid_index_mask;

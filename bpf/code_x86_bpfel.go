@@ -27,6 +27,7 @@ type codeTarget struct {
 	_                 structs.HostLayout
 	CurrentProcess    uint32
 	CurrentPort       uint32
+	MatchProcess      uint32
 	ProcessId         uint32
 	ProcessHtop       uint32
 	ProcessStop       uint32
@@ -37,6 +38,7 @@ type codeTarget struct {
 	DictionarySize    uint32
 	DictionarySlots   uint32
 	ProcessRegistered uint32
+	ProcessScheduler  uint32
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32

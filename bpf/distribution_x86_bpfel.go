@@ -108,6 +108,7 @@ type distributionTarget struct {
 	_                 structs.HostLayout
 	CurrentProcess    uint32
 	CurrentPort       uint32
+	MatchProcess      uint32
 	ProcessId         uint32
 	ProcessHtop       uint32
 	ProcessStop       uint32
@@ -118,6 +119,7 @@ type distributionTarget struct {
 	DictionarySize    uint32
 	DictionarySlots   uint32
 	ProcessRegistered uint32
+	ProcessScheduler  uint32
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32

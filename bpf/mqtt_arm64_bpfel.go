@@ -85,6 +85,7 @@ type mqttTarget struct {
 	_                 structs.HostLayout
 	CurrentProcess    uint32
 	CurrentPort       uint32
+	MatchProcess      uint32
 	ProcessId         uint32
 	ProcessHtop       uint32
 	ProcessStop       uint32
@@ -95,6 +96,7 @@ type mqttTarget struct {
 	DictionarySize    uint32
 	DictionarySlots   uint32
 	ProcessRegistered uint32
+	ProcessScheduler  uint32
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32

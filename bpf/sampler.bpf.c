@@ -18,7 +18,8 @@ struct scheduler {
 #define BOUNDARY_MAX PAGE_SIZE
 #define C_STACK_MAX (3 * PAGE_SIZE)
 #define SCHEDULER_STACK_MAX (1 << 20) /* C stacks of schedulers are not larger */
-#define DECODE_WORDS 96    /* of the C stack next to its base, searched for decoding, */
+#define BASE_WORDS 96      /* of the C stack next to its base, searched for a process */
+#define DECODE_WORDS 96    /* and for decoding, */
 #define DECODE_SAVED 6     /* and registers that are saved right below it */
 #define DECODE_POINTED 64  /* bytes they point to */
 #define ERLANG_ROOT_MAX PAGE_SIZE
@@ -276,21 +277,65 @@ static __always_inline void copy_boundary(struct record *r, __u64 base, __u64 le
 	r->h.boundary_length = length;
 }
 
+/* Finds in the payload the end of what was copied of the C stack next to its base,
+ * and returns how much that is. */
+static __always_inline __u64 find_base(struct record *r, __u64 *end)
+{
+	__u64 at = r->h.process_length + r->h.kernel_length + r->h.boundary_length;
+	__u64 length = r->h.boundary_length;
+
+	if (!length) {
+		length = r->h.c_stack_length;
+		at += length;
+	}
+	masked(at, 2 * DATA_MAX - 1); /* the verifier knows the same of both */
+	masked(length, 2 * DATA_MAX - 1);
+	*end = at;
+	return length;
+}
+
+/* While a match specification runs (db_prog_match), the scheduler's current
+ * process is one that the VM made up for it, which has no pid and no stack. The
+ * one that runs in truth is in a register that JIT code keeps it in, or the first
+ * function that it called, which the next ones save near the C stack's base. It
+ * is the only other one that has this scheduler. */
+static __always_inline void find_process(struct record *r, const struct target *t)
+{
+	__u64 match = 0, end, length, at, word, scheduler;
+	int i;
+
+	bpf_probe_read_user(&match, sizeof(match), (void *)(r->h.scheduler + t->match_process));
+	if (match != r->h.process)
+		return;
+	length = find_base(r, &end);
+	for (i = 1; i <= BASE_WORDS; i++) {
+		if (i * 8 > length)
+			return;
+		at = end - i * 8;
+		masked(at, DATA_MAX - 8);
+		word = *word_at(r->data, at);
+		if ((word & 7) || word >> 47 || word < PAGE_SIZE || word == match)
+			continue;
+		scheduler = 0;
+		bpf_probe_read_user(&scheduler, sizeof(scheduler), (void *)(word + t->process_scheduler));
+		if (scheduler == r->h.scheduler) {
+			r->h.process = word;
+			bpf_probe_read_user(r->data, PROCESS_SIZE, (void *)word);
+			return;
+		}
+	}
+}
+
 /* A process decodes a message when it takes it. Which node it is from is told by
  * what the VM's decoding function (erts_decode_dist_ext) works on. It keeps that
  * in a register, which the function that it calls saves right below the return
  * address. All that was saved there is followed: user space knows the nodes. */
 static __always_inline void copy_decoding(struct record *r, const struct target *t)
 {
-	__u64 start = r->h.payload, end = start, length = r->h.c_stack_length, at = 0, word;
+	__u64 start = r->h.payload, end, length, at = 0, word;
 	int i;
 
-	if (r->h.boundary_length) {
-		end = r->h.process_length + r->h.kernel_length + r->h.boundary_length;
-		length = r->h.boundary_length;
-	}
-	masked(end, 2 * DATA_MAX - 1); /* the verifier knows the same of both */
-	masked(length, 2 * DATA_MAX - 1);
+	length = find_base(r, &end);
 	for (i = 1; i <= DECODE_WORDS; i++) {
 		if (i * 8 > length)
 			return;
@@ -695,6 +740,8 @@ int sample_process(struct perf_event_context *ctx)
 
 	if (!t || !r)
 		return 0;
+	if (r->h.c_stack_length | r->h.boundary_length)
+		find_process(r, t);
 	if (t->decode && r->h.c_stack_length)
 		copy_decoding(r, t);
 	registered = field(r, t->process_registered);

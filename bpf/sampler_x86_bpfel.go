@@ -122,6 +122,7 @@ type samplerTarget struct {
 	_                 structs.HostLayout
 	CurrentProcess    uint32
 	CurrentPort       uint32
+	MatchProcess      uint32
 	ProcessId         uint32
 	ProcessHtop       uint32
 	ProcessStop       uint32
@@ -132,6 +133,7 @@ type samplerTarget struct {
 	DictionarySize    uint32
 	DictionarySlots   uint32
 	ProcessRegistered uint32
+	ProcessScheduler  uint32
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32

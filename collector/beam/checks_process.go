@@ -50,6 +50,7 @@ var processChecks = []struct {
 	{"initial calls", "were spawned with a function", (*Target).checkInitial},
 	{"program counters", "go on in code of the VM", (*Target).checkCounter},
 	{"parents", "have a pid as parent", (*Target).checkParent},
+	{"process schedulers", "run on one of the schedulers or on none", (*Target).checkProcessScheduler},
 	{"registered names", "are the ones their name leads to", (*Target).checkRegistered},
 	{"process dictionaries", "keep the initial call that proc_lib was given", (*Target).checkDictionary},
 }
@@ -185,6 +186,14 @@ func (t *Target) checkParent(_ slotted, head []byte) verdict {
 		return irrelevant
 	}
 	return agreesIf(IsPID(parent))
+}
+
+func (t *Target) checkProcessScheduler(p slotted, _ []byte) verdict {
+	addr, err := memory.Uint64(t.Memory, p.addr+uint64(t.Layout.Process.Scheduler))
+	if err != nil {
+		return irrelevant
+	}
+	return agreesIf(addr == 0 || slices.ContainsFunc(t.Schedulers, func(s Scheduler) bool { return s.Data == addr }))
 }
 
 func (t *Target) checkRegistered(p slotted, head []byte) verdict {

@@ -65,18 +65,20 @@ type ProcessLayout struct {
 	Dictionary   Offset `c:"dictionary"`         // -> proc_dict, 0 if empty
 	Initial      Offset `c:"u.initial"`          // MFA it was spawned with; overwritten when it exits
 	Parent       Offset `c:"parent"`             // pid term, or undefined
+	Scheduler    Offset `c:"scheduler_data"`     // -> ErtsSchedulerData_ while it runs, otherwise 0
 }
 
 // SchedulerLayout is struct ErtsSchedulerData_ (erl_process.h).
 type SchedulerLayout struct {
 	Size           Offset `c:"sizeof"`
-	Registers      Offset `c:"registers"`       // -> X registers; on a normal scheduler the C stack lies just below
-	ThreadID       Offset `c:"tid"`             // pthread_t
-	CurrentProcess Offset `c:"current_process"` // -> process, 0 if none
-	CurrentPort    Offset `c:"current_port"`    // -> _erl_drv_port, 0 if none
-	Type           Offset `c:"type"`            // ErtsSchedType, 32 bits: normal 0, dirty CPU 1, dirty I/O 2
-	Number         Offset `c:"no"`              // from 1; 0 on dirty schedulers
-	DirtyNumber    Offset `c:"dirty_no"`        // from 1; 0 on normal schedulers
+	Registers      Offset `c:"registers"`            // -> X registers; on a normal scheduler the C stack lies just below
+	ThreadID       Offset `c:"tid"`                  // pthread_t
+	CurrentProcess Offset `c:"current_process"`      // -> process, 0 if none
+	CurrentPort    Offset `c:"current_port"`         // -> _erl_drv_port, 0 if none
+	MatchProcess   Offset `c:"match_pseudo_process"` // -> process that stands in for the current one while a match specification runs, or 0
+	Type           Offset `c:"type"`                 // ErtsSchedType, 32 bits: normal 0, dirty CPU 1, dirty I/O 2
+	Number         Offset `c:"no"`                   // from 1; 0 on dirty schedulers
+	DirtyNumber    Offset `c:"dirty_no"`             // from 1; 0 on normal schedulers
 }
 
 // SchedulerSlotLayout is one element of erts_aligned_scheduler_data and its dirty kin.

@@ -125,10 +125,10 @@ func (c *Source) kernelTarget() bpf.Target {
 	decode, decodeLength := decoding(c.target)
 	return bpf.Target{
 		Decode: decode, DecodeLength: decodeLength,
-		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort),
+		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort), MatchProcess: uint32(l.Scheduler.MatchProcess),
 		ProcessId: uint32(l.Process.ID), ProcessHtop: uint32(l.Process.HTop), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
 		ProcessHend: uint32(l.Process.HEnd), ProcessDictionary: uint32(l.Process.Dictionary),
-		ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
+		ProcessScheduler: uint32(l.Process.Scheduler), ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
 		DictionaryMask: uint32(l.Dictionary.SizeMask), DictionarySize: uint32(l.Dictionary.UsedSlots), DictionarySlots: uint32(l.Dictionary.Slots),
 		ProcessSlots: c.target.ProcessSlots(), PidIndexShift: uint32(l.PID.IndexShift), PidIndexMask: c.target.ProcessIndexMask(),
 		InitialCall: initialCall, JitDescriptor: c.target.CodeDescriptor,

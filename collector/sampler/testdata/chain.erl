@@ -19,6 +19,7 @@ c(bif, S) -> _ = erlang:crc32(S), c(bif, S);
 c(nif, S) -> _ = crypto:hash(sha256, S), c(nif, S);
 c(gc, S) -> erlang:garbage_collect(), c(gc, S);
 c(ets, {T, K} = S) -> _ = ets:insert(T, {K, S}), _ = ets:lookup(T, K), c(ets, S);
+c(match, T) -> _ = ets:select(T, [{{'$1', '$2'}, [{'>', {'*', '$1', 2}, '$2'}], ['$1']}]), c(match, T);
 c(syscall, {Socket, Port} = S) ->
     ok = gen_udp:send(Socket, {127, 0, 0, 1}, Port, <<"datagram">>),
     c(syscall, S);
@@ -35,6 +36,10 @@ prepare(bif) -> binary:copy(<<"0123456789abcdef">>, 4096);
 prepare(nif) -> binary:copy(<<"0123456789abcdef">>, 512);
 prepare(gc) -> [{N, integer_to_list(N)} || N <- lists:seq(1, 20000)];
 prepare(ets) -> {ets:new(t, [set, public]), {key, lists:seq(1, 200)}};
+prepare(match) ->
+    T = ets:new(t, [ordered_set]),
+    ets:insert(T, [{N, 5000} || N <- lists:seq(1, 3000)]),
+    T;
 prepare(syscall) ->
     {ok, Sink} = gen_udp:open(0, [{ip, {127, 0, 0, 1}}, {active, false}]),
     {ok, Port} = inet:port(Sink),
