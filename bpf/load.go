@@ -36,7 +36,8 @@ const HeadSize = 512
 
 // Programs that others end in, by their index in the map `programs`.
 const (
-	programProcess = iota
+	programMatch = iota
+	programProcess
 	programTerms
 	programNested
 )
@@ -86,7 +87,9 @@ func Load() (*Programs, error) {
 		targets: sampler.Targets, schedulers: sampler.Schedulers, counters: sampler.Counters,
 		closers: []func() error{sampler.Close},
 	}
-	for index, program := range []*ebpf.Program{programProcess: sampler.SampleProcess, programTerms: sampler.SampleTerms, programNested: sampler.SampleNested} {
+	for index, program := range []*ebpf.Program{
+		programMatch: sampler.SampleMatch, programProcess: sampler.SampleProcess, programTerms: sampler.SampleTerms, programNested: sampler.SampleNested,
+	} {
 		if err := sampler.Programs.Put(uint32(index), program); err != nil {
 			p.Close()
 			return nil, fmt.Errorf("linking the sampling programs: %w", err)

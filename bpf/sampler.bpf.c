@@ -18,7 +18,8 @@ struct scheduler {
 #define BOUNDARY_MAX PAGE_SIZE
 #define C_STACK_MAX (3 * PAGE_SIZE)
 #define SCHEDULER_STACK_MAX (1 << 20) /* C stacks of schedulers are not larger */
-#define BASE_WORDS 96      /* of the C stack next to its base, searched for a process */
+#define USER_BITS 48       /* of an address of user memory, at most */
+#define BASE_WORDS 32      /* of the C stack next to its base, searched for a process */
 #define DECODE_WORDS 96    /* and for decoding, */
 #define DECODE_SAVED 6     /* and registers that are saved right below it */
 #define DECODE_POINTED 64  /* bytes they point to */
@@ -153,7 +154,7 @@ struct {
 
 /* Programs that others end in: the sampling is cut into pieces, so that the
  * verifier walks each of them, and each loop, once and not by every way there. */
-enum program { PROGRAM_PROCESS, PROGRAM_TERMS, PROGRAM_NESTED, PROGRAMS };
+enum program { PROGRAM_MATCH, PROGRAM_PROCESS, PROGRAM_TERMS, PROGRAM_NESTED, PROGRAMS };
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, PROGRAMS);
@@ -292,38 +293,6 @@ static __always_inline __u64 find_base(struct record *r, __u64 *end)
 	masked(length, 2 * DATA_MAX - 1);
 	*end = at;
 	return length;
-}
-
-/* While a match specification runs (db_prog_match), the scheduler's current
- * process is one that the VM made up for it, which has no pid and no stack. The
- * one that runs in truth is in a register that JIT code keeps it in, or the first
- * function that it called, which the next ones save near the C stack's base. It
- * is the only other one that has this scheduler. */
-static __always_inline void find_process(struct record *r, const struct target *t)
-{
-	__u64 match = 0, end, length, at, word, scheduler;
-	int i;
-
-	bpf_probe_read_user(&match, sizeof(match), (void *)(r->h.scheduler + t->match_process));
-	if (match != r->h.process)
-		return;
-	length = find_base(r, &end);
-	for (i = 1; i <= BASE_WORDS; i++) {
-		if (i * 8 > length)
-			return;
-		at = end - i * 8;
-		masked(at, DATA_MAX - 8);
-		word = *word_at(r->data, at);
-		if ((word & 7) || word >> 47 || word < PAGE_SIZE || word == match)
-			continue;
-		scheduler = 0;
-		bpf_probe_read_user(&scheduler, sizeof(scheduler), (void *)(word + t->process_scheduler));
-		if (scheduler == r->h.scheduler) {
-			r->h.process = word;
-			bpf_probe_read_user(r->data, PROCESS_SIZE, (void *)word);
-			return;
-		}
-	}
 }
 
 /* A process decodes a message when it takes it. Which node it is from is told by
@@ -670,7 +639,7 @@ static __always_inline void output(struct perf_event_context *ctx, struct record
 SEC("perf_event")
 int sample(struct perf_event_context *ctx)
 {
-	__u64 id = bpf_get_current_pid_tgid(), sp, limit;
+	__u64 id = bpf_get_current_pid_tgid(), match = 0, sp, limit;
 	__u32 tgid = id >> 32, tid = id, cpu = bpf_get_smp_processor_id();
 	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
 	struct scheduler *s;
@@ -722,8 +691,48 @@ int sample(struct perf_event_context *ctx)
 		copy_c_stack(r, sp, limit);
 	}
 	r->work.base = limit;
-	if (r->h.process_length)
+	if (r->h.process_length) {
+		bpf_probe_read_user(&match, sizeof(match), (void *)(r->h.scheduler + t->match_process));
+		if (match == r->h.process)
+			bpf_tail_call(ctx, &programs, PROGRAM_MATCH);
 		bpf_tail_call(ctx, &programs, PROGRAM_PROCESS);
+	}
+	output(ctx, r);
+	return 0;
+}
+
+/* While a match specification runs (db_prog_match), the scheduler's current
+ * process is one that the VM made up for it, which has no pid and no stack. The
+ * one that runs in truth is in a register that JIT code keeps it in, or the first
+ * function that it called, which the next ones save near the C stack's base. It
+ * is the only other one that has this scheduler. */
+SEC("perf_event")
+int sample_match(struct perf_event_context *ctx)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, cpu = bpf_get_smp_processor_id();
+	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
+	struct record *r = bpf_map_lookup_elem(&scratch, &cpu);
+	__u64 end, length, at, word, scheduler;
+	int i;
+
+	if (!t || !r)
+		return 0;
+	length = find_base(r, &end);
+	for (i = 1; i <= BASE_WORDS && i * 8 <= length; i++) {
+		at = end - i * 8;
+		masked(at, DATA_MAX - 8);
+		word = *word_at(r->data, at);
+		if ((word & 7) || (word - PAGE_SIZE) >> USER_BITS || word == r->h.process)
+			continue; /* no pointer to user memory, or that one */
+		scheduler = 0;
+		bpf_probe_read_user(&scheduler, sizeof(scheduler), (void *)(word + t->process_scheduler));
+		if (scheduler == r->h.scheduler) {
+			r->h.process = word;
+			bpf_probe_read_user(r->data, PROCESS_SIZE, (void *)word);
+			break;
+		}
+	}
+	bpf_tail_call(ctx, &programs, PROGRAM_PROCESS);
 	output(ctx, r);
 	return 0;
 }
@@ -740,8 +749,6 @@ int sample_process(struct perf_event_context *ctx)
 
 	if (!t || !r)
 		return 0;
-	if (r->h.c_stack_length | r->h.boundary_length)
-		find_process(r, t);
 	if (t->decode && r->h.c_stack_length)
 		copy_decoding(r, t);
 	registered = field(r, t->process_registered);

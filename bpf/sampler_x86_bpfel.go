@@ -165,6 +165,7 @@ const (
 	samplerMapScratch        = "scratch"
 	samplerMapTargets        = "targets"
 	samplerProgSample        = "sample"
+	samplerProgSampleMatch   = "sample_match"
 	samplerProgSampleNested  = "sample_nested"
 	samplerProgSampleProcess = "sample_process"
 	samplerProgSampleTerms   = "sample_terms"
@@ -215,6 +216,7 @@ type samplerSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type samplerProgramSpecs struct {
 	Sample        *ebpf.ProgramSpec `ebpf:"sample"`
+	SampleMatch   *ebpf.ProgramSpec `ebpf:"sample_match"`
 	SampleNested  *ebpf.ProgramSpec `ebpf:"sample_nested"`
 	SampleProcess *ebpf.ProgramSpec `ebpf:"sample_process"`
 	SampleTerms   *ebpf.ProgramSpec `ebpf:"sample_terms"`
@@ -298,6 +300,7 @@ type samplerVariables struct {
 // It can be passed to loadSamplerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type samplerPrograms struct {
 	Sample        *ebpf.Program `ebpf:"sample"`
+	SampleMatch   *ebpf.Program `ebpf:"sample_match"`
 	SampleNested  *ebpf.Program `ebpf:"sample_nested"`
 	SampleProcess *ebpf.Program `ebpf:"sample_process"`
 	SampleTerms   *ebpf.Program `ebpf:"sample_terms"`
@@ -306,6 +309,7 @@ type samplerPrograms struct {
 func (p *samplerPrograms) Close() error {
 	return _SamplerClose(
 		p.Sample,
+		p.SampleMatch,
 		p.SampleNested,
 		p.SampleProcess,
 		p.SampleTerms,
