@@ -538,12 +538,12 @@ static __always_inline int copy_caller(struct record *r, const struct target *t,
 	return 1;
 }
 
-static __always_inline void copy_erlang(struct record *r, const struct target *t, __u64 base)
+static __always_inline void copy_erlang(struct record *r, const struct target *t)
 {
 	__u64 heap = field(r, t->process_heap), hend = field(r, t->process_hend);
 	__u64 htop = field(r, t->process_htop), top = field(r, t->process_stop);
 	__u64 sp = REGISTERS_SP(&r->h.regs), fp = REGISTERS_FP(&r->h.regs);
-	__u64 from, length, at, saved[8];
+	__u64 from, length, at, end, saved;
 	int i;
 
 	if (hend <= heap || (hend & 7) || hend - heap > (1ULL << 40))
@@ -574,11 +574,15 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 			htop = heap;
 		if (fp > htop && fp < top)
 			top = fp;
-		if (base && !bpf_probe_read_user(saved, sizeof(saved), (void *)(base - sizeof(saved)))) {
+		if (r->work.base && find_base(r, &end) >= BOUNDARY_SIZE) {
 			fp = 0;
-			for (i = 0; i < 7; i++)
-				if (saved[i] <= hend && saved[i] > fp)
-					fp = saved[i];
+			for (i = 2; i <= BOUNDARY_SIZE / 8; i++) {
+				at = end - i * 8;
+				masked(at, DATA_MAX - 8);
+				saved = *word_at(r->data, at);
+				if (saved <= hend && saved > fp)
+					fp = saved;
+			}
 			if (fp > htop && fp < top)
 				top = fp;
 		}
@@ -755,7 +759,7 @@ int sample_process(struct perf_event_context *ctx)
 	if (registered)
 		bpf_probe_read_user(&r->h.registered, 8, (void *)(registered + t->registered_name));
 	read_identity(r, t);
-	copy_erlang(r, t, r->work.base);
+	copy_erlang(r, t);
 	if (r->h.root_length)
 		bpf_tail_call(ctx, &programs, PROGRAM_TERMS);
 	output(ctx, r);
