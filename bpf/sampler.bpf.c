@@ -696,7 +696,8 @@ int sample(struct perf_event_context *ctx)
 	}
 	r->work.base = limit;
 	if (r->h.process_length) {
-		bpf_probe_read_user(&match, sizeof(match), (void *)(r->h.scheduler + t->match_process));
+		if (r->h.c_stack_length | r->h.boundary_length)
+			bpf_probe_read_user(&match, sizeof(match), (void *)(r->h.scheduler + t->match_process));
 		if (match == r->h.process)
 			bpf_tail_call(ctx, &programs, PROGRAM_MATCH);
 		bpf_tail_call(ctx, &programs, PROGRAM_PROCESS);

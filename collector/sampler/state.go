@@ -26,6 +26,7 @@ const (
 	roleDirtyBIF           // calls a BIF on a dirty scheduler
 	roleThreadLoop         // the loop of an aux or poll thread
 	roleProcessMain        // the JIT's part of the scheduler
+	roleExit               // a process ends; its last part is not the current one any more
 )
 
 // nativeRoles are functions of the emulator by what they are for: exported ones,
@@ -49,6 +50,7 @@ var nativeRoles = map[string]role{
 	"erts_async_ready_clean":         rolePort,
 	"erts_check_async_ready":         rolePort,
 	"handle_aux_work":                roleAux,
+	"erts_continue_exit_process":     roleExit,
 	"erts_schedule":                  roleSchedule,
 	"suspend_scheduler":              roleSchedule,
 	"scheduler_wait":                 roleSchedulerWait,
@@ -108,6 +110,8 @@ func classify(kind collector.ThreadKind, roles []role, running, asleep bool) col
 			return collector.StateBIF
 		case roleNIF, roleDirtyNIF:
 			return collector.StateNIF
+		case roleExit:
+			return collector.StateEmulator
 		case roleSchedulerWait:
 			if asleep {
 				return collector.StateSleepWake
