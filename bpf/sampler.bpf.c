@@ -245,6 +245,12 @@ static __always_inline int append(struct record *r, __u64 from, __u64 length)
 	return 1;
 }
 
+static __always_inline __u64 payload_word(struct record *r, __u64 at)
+{
+	masked(at, DATA_MAX - 8);
+	return *word_at(r->data, at);
+}
+
 /* Copies the C stack from the stack pointer up, at most to limit, page by page
  * so that the end of the mapping ends the copy and loses nothing before it. */
 static __always_inline void copy_c_stack(struct record *r, __u64 sp, __u64 limit)
@@ -434,7 +440,7 @@ static __always_inline void copy_term(struct record *r, __u64 start, __u64 word)
 static __always_inline void copy_terms(struct record *r)
 {
 	struct work *w = &r->work;
-	__u64 at, word;
+	__u64 word;
 	int i;
 
 	w->unreadable = 0;
@@ -446,9 +452,7 @@ static __always_inline void copy_terms(struct record *r)
 			w->scanned = TERM_SCAN_WORDS * 8;
 			break;
 		}
-		at = w->at + w->length - w->scanned;
-		masked(at, DATA_MAX - 8);
-		word = *word_at(r->data, at);
+		word = payload_word(r, w->at + w->length - w->scanned);
 		copy_term(r, w->terms, word);
 	}
 }
@@ -577,9 +581,7 @@ static __always_inline void copy_erlang(struct record *r, const struct target *t
 		if (r->work.base && find_base(r, &end) >= BOUNDARY_SIZE) {
 			fp = 0;
 			for (i = 2; i <= BOUNDARY_SIZE / 8; i++) {
-				at = end - i * 8;
-				masked(at, DATA_MAX - 8);
-				saved = *word_at(r->data, at);
+				saved = payload_word(r, end - i * 8);
 				if (saved <= hend && saved > fp)
 					fp = saved;
 			}
@@ -717,16 +719,14 @@ int sample_match(struct perf_event_context *ctx)
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32, cpu = bpf_get_smp_processor_id();
 	struct target *t = bpf_map_lookup_elem(&targets, &tgid);
 	struct record *r = bpf_map_lookup_elem(&scratch, &cpu);
-	__u64 end, length, at, word, scheduler;
+	__u64 end, length, word, scheduler;
 	int i;
 
 	if (!t || !r)
 		return 0;
 	length = find_base(r, &end);
 	for (i = 1; i <= BASE_WORDS && i * 8 <= length; i++) {
-		at = end - i * 8;
-		masked(at, DATA_MAX - 8);
-		word = *word_at(r->data, at);
+		word = payload_word(r, end - i * 8);
 		if ((word & 7) || (word - PAGE_SIZE) >> USER_BITS || word == r->h.process)
 			continue; /* no pointer to user memory, or that one */
 		scheduler = 0;
