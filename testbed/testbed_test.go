@@ -243,9 +243,16 @@ func TestScenarios(t *testing.T) {
 			}
 		}
 	})
-	if log := readLog(t, c, 0) + readLog(t, c, 1); !regexp.MustCompile(`\[error\] .* got unknown sync event in \w+ state \{cleanup,session_taken_over\}`).MatchString(log) {
-		t.Error("the storms left no unknown sync event in the logs")
-	}
+	t.Run("unknown sync event", func(t *testing.T) {
+		// A session is taken over at the moment in which its queue cannot be: not in every storm.
+		event := regexp.MustCompile(`\[error\] .* got unknown sync event in \w+ state \{cleanup,session_taken_over\}`)
+		for storms := 0; !event.MatchString(readLog(t, c, 0) + readLog(t, c, 1)); storms++ {
+			if storms == 8 {
+				t.Fatal("the storms left no unknown sync event in the logs")
+			}
+			run(t, c, Scenario{Name: "churn", Seconds: 2})
+		}
+	})
 }
 
 func TestTLS(t *testing.T) {
