@@ -186,11 +186,12 @@ func (p *probes) run(ctx context.Context, until time.Time, quiet bool, handle fu
 				sleep(ctx, wait)
 				continue
 			}
-			// What was seen before the rest stands for what went by in it.
-			if err := p.flush(ordered.All, handle); err != nil {
+			if err := p.attach(); err != nil {
 				return err
 			}
-			if err := p.attach(); err != nil {
+			// What was seen before the rest stands for what went by in it, and while
+			// the probes were put in: that takes a while, and the next may be far off.
+			if err := p.flush(ordered.All, handle); err != nil {
 				return err
 			}
 		}
@@ -311,12 +312,13 @@ func (p *probes) flush(until uint64, handle func(*Message)) error {
 		return err
 	}
 	p.handleAll(until, handle)
-	// In a gap the packets of a message that was cut do not come any more.
-	if len(p.links) == 0 {
+	// After a gap the packets of a message that was cut do not come any more.
+	if p.weights.gap || len(p.links) == 0 {
 		for _, m := range p.decoder.cut() {
 			p.handle(m, handle)
 		}
-	} else {
+	}
+	if len(p.links) > 0 {
 		p.weights.gap = false
 	}
 	return nil
