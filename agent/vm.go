@@ -37,10 +37,22 @@ type vm struct {
 	collections map[*collection]bool
 	gone        bool
 	beside      *beside // nil before run
+	costs       map[string]peerCosts
 
 	complaining sync.Mutex
 	complained  map[string]bool // what was said that cannot be looked at
 }
+
+// peerCosts is what the messages to and from another node cost, by workload, when
+// some were looked into.
+type peerCosts struct {
+	workloads map[string]float64
+	at        time.Time
+}
+
+// costsLast is how long a split of the time of a connection holds. The probes are
+// in the VM for a part of the time, so a short window may have no messages of it.
+const costsLast = time.Minute
 
 // renewAfter is how long a VM's names are kept: what it had once (code that was
 // purged, for instance) does not stay for as long as the agent runs.
@@ -52,7 +64,7 @@ func newVM(e *engine, pid int) (*vm, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &vm{engine: e, info: target.Info, target: target, attached: time.Now(), collections: map[*collection]bool{}, complained: map[string]bool{}}
+	v := &vm{engine: e, info: target.Info, target: target, attached: time.Now(), collections: map[*collection]bool{}, costs: map[string]peerCosts{}, complained: map[string]bool{}}
 	if v.rules = e.config.rules; v.rules == nil {
 		v.rules = attribution.Choose(target.Code.Modules())
 	}
@@ -177,8 +189,16 @@ func (v *vm) add(w *window.CPU, stats sampler.Stats) {
 	var messages *traffic.Builder
 	if v.beside != nil {
 		messages = v.beside.cutMessages()
-		for peer, costs := range messages.Costs() {
-			w.CountMessages(peer, costs)
+		now := time.Now()
+		for peer, workloads := range messages.Costs() {
+			v.costs[peer] = peerCosts{workloads, now}
+		}
+		for peer, costs := range v.costs {
+			if now.Sub(costs.at) > costsLast {
+				delete(v.costs, peer)
+				continue
+			}
+			w.CountMessages(peer, costs.workloads)
 		}
 	}
 	w.Close()
