@@ -222,6 +222,7 @@ func TestChecksRefuseWrongLayout(t *testing.T) {
 		"scheduler type":      func(l *Layout) { l.Scheduler.Type += 8 },
 		"scheduler thread":    func(l *Layout) { l.Scheduler.ThreadID += 8 },
 		"scheduler registers": func(l *Layout) { l.Scheduler.Registers += 72 },
+		"match process":       func(l *Layout) { l.Scheduler.MatchProcess -= 8 },
 		"process scheduler":   func(l *Layout) { l.Process.Scheduler += 8 },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -284,7 +285,8 @@ func TestSymbols(t *testing.T) {
 // Processes are born, collected and die while the checks look at them.
 func TestAttachToBusyVM(t *testing.T) {
 	vm := testsupport.StartVM(t, testsupport.Options{Modules: map[string]string{"busy": busySource}})
-	vm.Eval(t, "busy:start(), [spawn(busy, short, [0]) || _ <- lists:seq(1, 200)], [spawn(busy, churn, []) || _ <- [1, 2, 3, 4]], ok")
+	vm.Eval(t, "busy:start(), [spawn(busy, short, [0]) || _ <- lists:seq(1, 200)], [spawn(busy, churn, []) || _ <- [1, 2, 3, 4]], "+
+		"spawn(fun() -> T = ets:new(busy, []), ets:insert(T, [{N} || N <- lists:seq(1, 10000)]), (fun Loop() -> ets:select(T, [{{'$1'}, [{'<', '$1', 0}], ['$1']}]), Loop() end)() end), ok")
 	for range 20 {
 		target, err := Attach(vm.PID)
 		if err != nil {

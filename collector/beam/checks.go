@@ -120,12 +120,16 @@ func (t *Target) checkCode() Check {
 }
 
 // checkSchedulers reports what readSchedulers has checked, and that what runs
-// on schedulers are processes.
+// on schedulers are processes, and what stands in for them in match specifications
+// is none.
 func (t *Target) checkSchedulers() Check {
 	counts := map[collector.ThreadKind]int{}
-	running, processes := 0, 0
+	running, processes, made := 0, 0, 0
 	for _, s := range t.Schedulers {
 		counts[s.Kind]++
+		if t.hasMadeUpProcess(s) {
+			made++
+		}
 		runs, ok := t.runsProcess(s)
 		if runs {
 			running++
@@ -136,10 +140,22 @@ func (t *Target) checkSchedulers() Check {
 	}
 	return Check{
 		Name: "schedulers",
-		OK:   running == processes,
-		Detail: fmt.Sprintf("%d normal, %d dirty CPU, %d dirty I/O have the type and number expected; %d of %d run a process",
-			counts[collector.ThreadScheduler], counts[collector.ThreadDirtyCPU], counts[collector.ThreadDirtyIO], processes, len(t.Schedulers)),
+		OK:   running == processes && made == len(t.Schedulers),
+		Detail: fmt.Sprintf("%d normal, %d dirty CPU, %d dirty I/O have the type and number expected; %d of %d run a process, %d have none or one without pid for match specifications",
+			counts[collector.ThreadScheduler], counts[collector.ThreadDirtyCPU], counts[collector.ThreadDirtyIO], processes, len(t.Schedulers), made),
 	}
+}
+
+// hasMadeUpProcess tells whether the process that stands in for a scheduler's
+// current one while it runs a match specification is made as the VM makes those that
+// are not in its table (erts_init_empty_process, erl_process.c), or not yet made.
+func (t *Target) hasMadeUpProcess(s Scheduler) bool {
+	addr, err := memory.Uint64(t.Memory, s.Data+uint64(t.Layout.Scheduler.MatchProcess))
+	if err != nil || addr == 0 {
+		return err == nil
+	}
+	id, err := memory.Uint64(t.Memory, addr+uint64(t.Layout.Process.ID))
+	return err == nil && id == invalidPID
 }
 
 // runsProcess tells whether a scheduler runs something, and whether that is a

@@ -29,6 +29,10 @@ const (
 // IsPID tells whether a term is the pid of one of the VM's own processes.
 func IsPID(term uint64) bool { return term&immediateMask == tagPID }
 
+// invalidPID is the pid of a Process that is in no table (ERTS_INVALID_PID, erl_ptab.h
+// and erl_process.h of OTP 25).
+const invalidPID = 0xffff_fff0 | tagPID
+
 // IsPort tells whether a term is one of the VM's own ports.
 func IsPort(term uint64) bool { return term&immediateMask == tagPort }
 
