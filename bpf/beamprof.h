@@ -96,6 +96,7 @@ struct target {
 	__u32 current_process; /* in ErtsSchedulerData */
 	__u32 current_port;    /* in ErtsSchedulerData */
 	__u32 match_process;   /* in ErtsSchedulerData */
+	__u32 free_process;    /* in ErtsSchedulerData */
 	__u32 process_id;      /* in Process, like all below */
 	__u32 process_htop;
 	__u32 process_stop;
@@ -110,7 +111,6 @@ struct target {
 	__u32 registered_name;  /* in struct reg_proc */
 	__u32 pid_index_shift;  /* where a pid's slot of the process table is in it */
 	__u32 pid_index_mask;
-	__u32 pad;
 	__u64 process_slots; /* the process table: address of its first slot */
 	__u64 initial_call;  /* the atom $initial_call, as a term */
 	__u64 jit_descriptor; /* address of __jit_debug_descriptor */

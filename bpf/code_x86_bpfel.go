@@ -28,6 +28,7 @@ type codeTarget struct {
 	CurrentProcess    uint32
 	CurrentPort       uint32
 	MatchProcess      uint32
+	FreeProcess       uint32
 	ProcessId         uint32
 	ProcessHtop       uint32
 	ProcessStop       uint32
@@ -42,7 +43,6 @@ type codeTarget struct {
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
-	Pad               uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64

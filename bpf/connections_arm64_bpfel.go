@@ -83,6 +83,7 @@ type connectionsTarget struct {
 	CurrentProcess    uint32
 	CurrentPort       uint32
 	MatchProcess      uint32
+	FreeProcess       uint32
 	ProcessId         uint32
 	ProcessHtop       uint32
 	ProcessStop       uint32
@@ -97,7 +98,6 @@ type connectionsTarget struct {
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
-	Pad               uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64

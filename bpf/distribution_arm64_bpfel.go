@@ -109,6 +109,7 @@ type distributionTarget struct {
 	CurrentProcess    uint32
 	CurrentPort       uint32
 	MatchProcess      uint32
+	FreeProcess       uint32
 	ProcessId         uint32
 	ProcessHtop       uint32
 	ProcessStop       uint32
@@ -123,7 +124,6 @@ type distributionTarget struct {
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
-	Pad               uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64

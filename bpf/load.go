@@ -29,6 +29,7 @@ const (
 	SampleKernel      = 1 // the tick hit kernel code
 	SampleNoRegisters = 2 // the user registers could not be found
 	SampleIdentity    = 4 // Header.Identity holds $initial_call
+	SampleEnded       = 8 // the process is no longer the scheduler's current one: it may be freed by now
 )
 
 // HeadSize is the number of bytes copied from the start of struct process.

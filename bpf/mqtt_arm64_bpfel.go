@@ -86,6 +86,7 @@ type mqttTarget struct {
 	CurrentProcess    uint32
 	CurrentPort       uint32
 	MatchProcess      uint32
+	FreeProcess       uint32
 	ProcessId         uint32
 	ProcessHtop       uint32
 	ProcessStop       uint32
@@ -100,7 +101,6 @@ type mqttTarget struct {
 	RegisteredName    uint32
 	PidIndexShift     uint32
 	PidIndexMask      uint32
-	Pad               uint32
 	ProcessSlots      uint64
 	InitialCall       uint64
 	JitDescriptor     uint64

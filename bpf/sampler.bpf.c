@@ -64,6 +64,7 @@ struct caller {
 #define SAMPLE_KERNEL 1       /* the tick hit kernel code */
 #define SAMPLE_NO_REGISTERS 2 /* the user registers could not be found */
 #define SAMPLE_IDENTITY 4     /* identity holds what was read */
+#define SAMPLE_ENDED 8        /* the process is no longer the scheduler's current one: it may be freed by now */
 
 struct header {
 	__u32 type; /* RECORD_SAMPLE */
@@ -668,6 +669,11 @@ int sample(struct perf_event_context *ctx)
 	if (s) {
 		r->h.scheduler = s->data;
 		bpf_probe_read_user(&r->h.process, 8, (void *)(s->data + t->current_process));
+		if (!r->h.process) {
+			bpf_probe_read_user(&r->h.process, 8, (void *)(s->data + t->free_process));
+			if (r->h.process)
+				r->h.flags |= SAMPLE_ENDED;
+		}
 		bpf_probe_read_user(&r->h.port, 8, (void *)(s->data + t->current_port));
 		if (r->h.process && append(r, r->h.process, PROCESS_SIZE))
 			r->h.process_length = PROCESS_SIZE;

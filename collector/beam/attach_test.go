@@ -222,6 +222,7 @@ func TestChecksRefuseWrongLayout(t *testing.T) {
 		"scheduler type":      func(l *Layout) { l.Scheduler.Type += 8 },
 		"scheduler thread":    func(l *Layout) { l.Scheduler.ThreadID += 8 },
 		"scheduler registers": func(l *Layout) { l.Scheduler.Registers += 72 },
+		"freed process":       func(l *Layout) { l.Scheduler.FreeProcess -= 8 },
 		"match process":       func(l *Layout) { l.Scheduler.MatchProcess -= 8 },
 		"process scheduler":   func(l *Layout) { l.Process.Scheduler += 8 },
 	} {

@@ -120,60 +120,48 @@ func (t *Target) checkCode() Check {
 }
 
 // checkSchedulers reports what readSchedulers has checked, and that what runs
-// on schedulers are processes, and what stands in for them in match specifications
-// is none.
+// on schedulers and ends there are processes, and what stands in for them in match
+// specifications is one that is in no table.
 func (t *Target) checkSchedulers() Check {
+	l := &t.Layout.Scheduler
 	counts := map[collector.ThreadKind]int{}
-	running, processes, made := 0, 0, 0
+	running, right := 0, 0
 	for _, s := range t.Schedulers {
 		counts[s.Kind]++
-		if t.hasMadeUpProcess(s) {
-			made++
-		}
-		runs, ok := t.runsProcess(s)
-		if runs {
+		current, runs := t.pidOf(s, l.CurrentProcess)
+		ended, ends := t.pidOf(s, l.FreeProcess)
+		made, standsIn := t.pidOf(s, l.MatchProcess)
+		if current != 0 {
 			running++
 		}
-		if ok {
-			processes++
+		if runs && ends && standsIn && ended != invalidPID && (made == 0 || made == invalidPID) {
+			right++
 		}
 	}
 	return Check{
 		Name: "schedulers",
-		OK:   running == processes && made == len(t.Schedulers),
-		Detail: fmt.Sprintf("%d normal, %d dirty CPU, %d dirty I/O have the type and number expected; %d of %d run a process, %d have none or one without pid for match specifications",
-			counts[collector.ThreadScheduler], counts[collector.ThreadDirtyCPU], counts[collector.ThreadDirtyIO], processes, len(t.Schedulers), made),
+		OK:   right == len(t.Schedulers),
+		Detail: fmt.Sprintf("%d normal, %d dirty CPU, %d dirty I/O have the type and number expected; on %d of %d what runs, ends or stands in for others is a process; %d run one",
+			counts[collector.ThreadScheduler], counts[collector.ThreadDirtyCPU], counts[collector.ThreadDirtyIO], right, len(t.Schedulers), running),
 	}
 }
 
-// hasMadeUpProcess tells whether the process that stands in for a scheduler's
-// current one while it runs a match specification is made as the VM makes those that
-// are not in its table (erts_init_empty_process, erl_process.c), or not yet made.
-func (t *Target) hasMadeUpProcess(s Scheduler) bool {
-	addr, err := memory.Uint64(t.Memory, s.Data+uint64(t.Layout.Scheduler.MatchProcess))
-	if err != nil || addr == 0 {
-		return err == nil
-	}
-	id, err := memory.Uint64(t.Memory, addr+uint64(t.Layout.Process.ID))
-	return err == nil && id == invalidPID
-}
-
-// runsProcess tells whether a scheduler runs something, and whether that is a
-// process. It may end and be freed before we look at it, so a scheduler that
-// does not seem to run a process is looked at again.
-func (t *Target) runsProcess(s Scheduler) (runs, ok bool) {
+// pidOf returns the pid of the process that a scheduler refers to at an offset, 0 if
+// it refers to none. ok is false if it does not seem to be a process: it may end and
+// be freed before we look at it, so it is looked at again.
+func (t *Target) pidOf(s Scheduler, at Offset) (pid uint64, ok bool) {
 	for range checkRounds {
-		addr, err := memory.Uint64(t.Memory, s.Data+uint64(t.Layout.Scheduler.CurrentProcess))
+		addr, err := memory.Uint64(t.Memory, s.Data+uint64(at))
 		if err != nil || addr == 0 {
-			return err != nil, false
+			return 0, err == nil
 		}
-		id, err := memory.Uint64(t.Memory, addr+uint64(t.Layout.Process.ID))
-		if err == nil && IsPID(id) {
-			return true, true
+		pid, err = memory.Uint64(t.Memory, addr+uint64(t.Layout.Process.ID))
+		if err == nil && IsPID(pid) {
+			return pid, true
 		}
 		time.Sleep(time.Millisecond)
 	}
-	return true, false
+	return pid, false
 }
 
 // checkThreads checks that the normal schedulers' registers, which mark where

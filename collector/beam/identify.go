@@ -197,11 +197,28 @@ func (t *Target) initialCall(addr uint64, head []byte, copied Copied) (call stri
 			break
 		}
 	}
-	if told != "" {
+	switch {
+	case told != "":
 		return told, false
+	case ending:
+		return t.entered(spawned), false
 	}
 	call, _ = t.name(spawned)
 	return call, false
+}
+
+// entered tells what a process that is ending was spawned with if that is one of
+// the two functions which mean something without their module: all others may be in
+// any.
+func (t *Target) entered(f mfa) string {
+	function, _ := t.Atom(f.function)
+	switch {
+	case function == "apply" && f.arity == 2:
+		return spawnedFunction
+	case function == "init_p" && f.arity <= maxArity:
+		return fmt.Sprint(procLibFunction, f.arity)
+	}
+	return ""
 }
 
 // hasDictionary tells whether a process is still there and has this dictionary.

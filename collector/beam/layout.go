@@ -76,6 +76,7 @@ type SchedulerLayout struct {
 	CurrentProcess Offset `c:"current_process"`      // -> process, 0 if none
 	CurrentPort    Offset `c:"current_port"`         // -> _erl_drv_port, 0 if none
 	MatchProcess   Offset `c:"match_pseudo_process"` // -> process that stands in for the current one while a match specification runs, or 0
+	FreeProcess    Offset `c:"free_process"`         // -> process that has ended and is not the current one any more, until the next is scheduled; or 0
 	Type           Offset `c:"type"`                 // ErtsSchedType, 32 bits: normal 0, dirty CPU 1, dirty I/O 2
 	Number         Offset `c:"no"`                   // from 1; 0 on dirty schedulers
 	DirtyNumber    Offset `c:"dirty_no"`             // from 1; 0 on normal schedulers

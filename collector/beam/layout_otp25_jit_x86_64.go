@@ -34,6 +34,7 @@ var layoutOTP25JITAMD64 = Layout{
 		CurrentProcess: 168,
 		CurrentPort:    224,
 		MatchProcess:   40,
+		FreeProcess:    48,
 		Type:           176,
 		Number:         184,
 		DirtyNumber:    192,

@@ -84,7 +84,7 @@ func (d *decoder) decode(r *record) *collector.Sample {
 	for at := 0; at+8 <= len(r.kernel); at += 8 {
 		d.push(d.frames.kernelFrame(binary.LittleEndian.Uint64(r.kernel[at:])))
 	}
-	e, known := d.nativePart(r, s)
+	e, known := d.nativeOf(r, s)
 	root := ""
 	if len(r.head) > 0 {
 		if known {
@@ -137,6 +137,22 @@ func (d *decoder) push(f frame) {
 	if f.role != roleNone {
 		d.roles = append(d.roles, f.role)
 	}
+}
+
+// nativeOf is nativePart, and takes a process that ended off the record if the
+// scheduler has gone on to something else.
+func (d *decoder) nativeOf(r *record, s *collector.Sample) (e uint64, known bool) {
+	if r.Flags&bpf.SampleEnded == 0 {
+		return d.nativePart(r, s)
+	}
+	head, process := r.head, r.Process
+	r.head, r.Process = nil, 0
+	e, known = d.nativePart(r, s)
+	if slices.Contains(d.roles, roleExit) {
+		r.head, r.Process = head, process
+		e, known = r.headWord(d.target.Layout.Process.Stop), true
+	}
+	return e, known
 }
 
 // nativePart appends the native frames and the JIT frame they end at, and
@@ -360,8 +376,10 @@ func (d *decoder) erlangPart(r *record, s *collector.Sample, e uint64) string {
 		normalExit: d.target.NormalExit,
 	}
 	if len(r.root) == 0 && len(r.top) == 0 {
-		s.Partial = true
-		d.stack = append(d.stack, framePartial)
+		if r.Flags&bpf.SampleEnded == 0 { // else it has no stack any more
+			s.Partial = true
+			d.stack = append(d.stack, framePartial)
+		}
 		return ""
 	}
 	spans, missing, complete := stack.walk(d.code, d.spans)

@@ -125,7 +125,7 @@ func (c *Source) kernelTarget() bpf.Target {
 	decode, decodeLength := decoding(c.target)
 	return bpf.Target{
 		Decode: decode, DecodeLength: decodeLength,
-		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort), MatchProcess: uint32(l.Scheduler.MatchProcess),
+		CurrentProcess: uint32(l.Scheduler.CurrentProcess), CurrentPort: uint32(l.Scheduler.CurrentPort), MatchProcess: uint32(l.Scheduler.MatchProcess), FreeProcess: uint32(l.Scheduler.FreeProcess),
 		ProcessId: uint32(l.Process.ID), ProcessHtop: uint32(l.Process.HTop), ProcessStop: uint32(l.Process.Stop), ProcessHeap: uint32(l.Process.Heap),
 		ProcessHend: uint32(l.Process.HEnd), ProcessDictionary: uint32(l.Process.Dictionary),
 		ProcessScheduler: uint32(l.Process.Scheduler), ProcessRegistered: uint32(l.Process.Registered), RegisteredName: uint32(l.Name.Name),
