@@ -366,6 +366,12 @@ func (d *decoder) suspended(r *record) {
 	}
 }
 
+// areReturns tells whether all words that were found on a stack can be return
+// addresses: those have code before them.
+func (d *decoder) areReturns(spans []span) bool {
+	return !slices.ContainsFunc(spans, func(s span) bool { return !d.code.Contains(s.pc - 1) })
+}
+
 // erlangPart appends the process's Erlang frames and returns the function at
 // its root.
 func (d *decoder) erlangPart(r *record, s *collector.Sample, e uint64) string {
@@ -375,14 +381,16 @@ func (d *decoder) erlangPart(r *record, s *collector.Sample, e uint64) string {
 		lower:      chunk{r.ErlangRoot, r.root},
 		normalExit: d.target.NormalExit,
 	}
-	if len(r.root) == 0 && len(r.top) == 0 {
-		if r.Flags&bpf.SampleEnded == 0 { // else it has no stack any more
-			s.Partial = true
-			d.stack = append(d.stack, framePartial)
-		}
+	ended := r.Flags&bpf.SampleEnded != 0
+	if len(r.root) == 0 && len(r.top) == 0 && !ended {
+		s.Partial = true
+		d.stack = append(d.stack, framePartial)
 		return ""
 	}
 	spans, missing, complete := stack.walk(d.code, d.spans)
+	if ended && !(complete && d.areReturns(spans)) {
+		return "" // its heap is freed: what is there may be another's by now
+	}
 	d.spans = spans
 	s.Truncated = missing >= 0
 	d.stack = d.frames.appendErlang(d.stack, spans, missing, r.Time)
