@@ -366,12 +366,6 @@ func (d *decoder) suspended(r *record) {
 	}
 }
 
-// areReturns tells whether all words that were found on a stack can be return
-// addresses: those have code before them.
-func (d *decoder) areReturns(spans []span) bool {
-	return !slices.ContainsFunc(spans, func(s span) bool { return !d.code.Contains(s.pc - 1) })
-}
-
 // erlangPart appends the process's Erlang frames and returns the function at
 // its root.
 func (d *decoder) erlangPart(r *record, s *collector.Sample, e uint64) string {
@@ -388,7 +382,7 @@ func (d *decoder) erlangPart(r *record, s *collector.Sample, e uint64) string {
 		return ""
 	}
 	spans, missing, complete := stack.walk(d.code, d.spans)
-	if ended && !(complete && d.areReturns(spans)) {
+	if ended && !complete {
 		return "" // its heap is freed: what is there may be another's by now
 	}
 	d.spans = spans

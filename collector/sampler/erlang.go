@@ -97,7 +97,9 @@ func scan(c chunk, from, root uint64, code codeTable, spans []span) ([]span, boo
 			}
 			return spans, true
 		}
-		if code.Contains(word) {
+		// A call stands before where it returns to. Code that begins there has none:
+		// modules begin with a header that other things point to.
+		if code.Contains(word - 1) {
 			spans = append(spans, span{pc: word, from: at})
 		}
 	}
