@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -309,20 +310,21 @@ func reload(t *testing.T, r *running) {
 	r.output += "2"
 	r.write(t, "agent_one@.*", "")
 	r.agent.reloadFrom(r.path)
-	// The sampling of a VM that is not selected any more ends beside the reload.
+	reloaded := time.Now() // all sampling of before has ended
+	eventually(t, "a profile where the new configuration wants it", func() bool {
+		return slices.ContainsFunc(r.profiles(t, "agent_one@localhost", "cpu"), func(p *profile.Profile) bool {
+			return time.Unix(0, p.TimeNanos).After(reloaded)
+		})
+	})
+	for _, p := range r.profiles(t, "agent_two@localhost", "cpu") { // what was sampled before may come
+		if end := time.Unix(0, p.TimeNanos+p.DurationNanos); end.After(reloaded) {
+			t.Errorf("a profile until %s of a VM that was not selected any more at %s", end, reloaded)
+		}
+	}
+	// The sampling of a VM that is selected begins beside the reload.
 	eventually(t, "metrics that show the reloads", func() bool {
 		_, body := r.get(t, "/metrics")
 		return strings.Contains(body, `beamprof_config_reloads_total{result="ok"} 1`) &&
 			strings.Contains(body, `beamprof_config_reloads_total{result="failed"} 1`) && strings.Contains(body, "beamprof_targets 1\n")
 	})
-	ended := time.Now()
-	profiles := len(r.profiles(t, "agent_one@localhost", "cpu"))
-	eventually(t, "profiles where the new configuration wants them", func() bool {
-		return len(r.profiles(t, "agent_one@localhost", "cpu")) > profiles+1
-	})
-	for _, p := range r.profiles(t, "agent_two@localhost", "cpu") { // what was sampled before may come
-		if at := time.Unix(0, p.TimeNanos); at.After(ended) {
-			t.Errorf("a profile from %s on of a VM that was not selected any more at %s", at, ended)
-		}
-	}
 }
